@@ -1,0 +1,1 @@
+"""The burst engine: decides what to buy, buys it, and gives it back."""

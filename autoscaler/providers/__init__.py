@@ -1,0 +1,1 @@
+"""Ring 2: one file a cloud, behind one five-method contract."""

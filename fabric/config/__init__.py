@@ -1,0 +1,1 @@
+"""The configuration: its schema, how text becomes it, and what an edit may change."""
