@@ -1,0 +1,1 @@
+"""What the fabric tells the world: one table of names, one place that turns reasons into sentences."""
