@@ -7,11 +7,12 @@ also honours a local CPU build of torch (``PIP_FIND_LINKS``), where uv would fet
 from __future__ import annotations
 
 import hashlib
-import json
 import os
+import re
 import subprocess
 import sys
 import tempfile
+import urllib.parse
 import urllib.request
 from pathlib import Path
 
@@ -26,16 +27,32 @@ def main() -> int:
     """Create or complete ``.venv``; returns the exit status."""
     if sys.version_info[:2] not in {(3, 11), (3, 12), (3, 13)}:
         found = ".".join(map(str, sys.version_info[:3]))
-        print(f"Python 3.11, 3.12 or 3.13 is needed; {sys.executable} is {found}. "
-              "Run: make PYTHON=python3.11 setup", file=sys.stderr)
+        print(
+            f"Python 3.11, 3.12 or 3.13 is needed; {sys.executable} is {found}. Run: make PYTHON=python3.11 setup",
+            file=sys.stderr,
+        )
         return 1
     if not PYTHON.exists():
         make_venv()
     say("installing the locked dependencies into .venv (a few minutes the first time)")
     pip("install", "--upgrade", f"pip>={PIP}", f"uv=={UV}")
     constraints = VENV / "constraints.txt"
-    run(str(VENV / "bin" / "uv"), "export", "--quiet", "--frozen", "--no-hashes", "--no-emit-project", "--all-extras",
-        "--all-groups", "--no-annotate", "--no-header", "--format", "requirements-txt", "-o", str(constraints))
+    run(
+        str(VENV / "bin" / "uv"),
+        "export",
+        "--quiet",
+        "--frozen",
+        "--no-hashes",
+        "--no-emit-project",
+        "--all-extras",
+        "--all-groups",
+        "--no-annotate",
+        "--no-header",
+        "--format",
+        "requirements-txt",
+        "-o",
+        str(constraints),
+    )
     pip("install", "--constraint", str(constraints), "--group", "dev", "--editable", f"{ROOT}[jobs]")
     return 0
 
@@ -55,19 +72,25 @@ def make_venv() -> None:
 
 
 def download_pip(folder: Path) -> Path:
-    """Fetch pip's own wheel from the package index, checked against the digest the index states."""
-    index = os.environ.get("PIP_INDEX_URL", "https://pypi.org/simple").rstrip("/")
-    request = urllib.request.Request(f"{index}/pip/", headers={"Accept": "application/vnd.pypi.simple.v1+json"})
-    with urllib.request.urlopen(request, timeout=60) as answer:  # noqa: S310 - the configured package index
-        files = json.load(answer)["files"]
-    wheel = next(file for file in reversed(files) if file["filename"].endswith("none-any.whl") and not file["yanked"])
-    with urllib.request.urlopen(wheel["url"], timeout=60) as answer:  # noqa: S310
-        content = answer.read()
-    if hashlib.sha256(content).hexdigest() != wheel["hashes"]["sha256"]:
-        raise SystemExit(f"{wheel['url']} does not have the digest that the index states; nothing was installed")
-    path = folder / wheel["filename"]
+    """Fetch pip's own wheel from the package index (PEP 503), checked against the digest the index states."""
+    index = os.environ.get("PIP_INDEX_URL", "https://pypi.org/simple").rstrip("/") + "/pip/"
+    page = fetch(index).decode()
+    links = re.findall(r'href="([^"#]*/)?(pip-(\d+)\.(\d+)(?:\.(\d+))?-py3-none-any\.whl)#sha256=([0-9a-f]{64})"', page)
+    if not links:
+        raise SystemExit(f"{index} lists no wheel of pip; install Debian's python3-venv, or set PIP_INDEX_URL")
+    base, name, *_, digest = max(links, key=lambda link: tuple(int(part or 0) for part in link[2:5]))
+    content = fetch(urllib.parse.urljoin(index, base + name))
+    if hashlib.sha256(content).hexdigest() != digest:
+        raise SystemExit(f"{base}{name} does not have the digest that the index states; nothing was installed")
+    path = folder / name
     path.write_bytes(content)
     return path
+
+
+def fetch(url: str) -> bytes:
+    """The content at ``url``."""
+    with urllib.request.urlopen(url, timeout=60) as answer:  # noqa: S310 - the configured package index
+        return answer.read()
 
 
 def pip(*arguments: str) -> None:

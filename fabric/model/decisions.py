@@ -61,7 +61,7 @@ class Reason:
 class DrainMethod(StrEnum):
     """Ways of giving a node back, in the order they are tried: least disruptive first."""
 
-    CANCEL = "cancel"            # a launch nobody needs any more, before it joined
+    CANCEL = "cancel"  # a launch nobody needs any more, before it joined
     JOIN_DEADLINE = "join_deadline"
     IDLE = "idle"
     OVER_MAXIMUM = "over_maximum"

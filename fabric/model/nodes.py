@@ -86,13 +86,13 @@ class Offer:
 class NodePhase(StrEnum):
     """Where a node stands between wish and end. ``plan / requested / observed`` are folds of these."""
 
-    PLANNED = "planned"        # decided, no cloud call made yet
-    REQUESTED = "requested"    # the cloud has been asked
-    BOOTING = "booting"        # the cloud made an instance, no Ray node yet
-    RUNNING = "running"        # a Ray node has joined
-    DRAINING = "draining"      # Ray has been asked to move work away
-    ENDING = "ending"          # the cloud has been asked to end it
-    DEAD = "dead"              # Ray lost it; for an on-prem node a fact to show, never a purchase
+    PLANNED = "planned"  # decided, no cloud call made yet
+    REQUESTED = "requested"  # the cloud has been asked
+    BOOTING = "booting"  # the cloud made an instance, no Ray node yet
+    RUNNING = "running"  # a Ray node has joined
+    DRAINING = "draining"  # Ray has been asked to move work away
+    ENDING = "ending"  # the cloud has been asked to end it
+    DEAD = "dead"  # Ray lost it; for an on-prem node a fact to show, never a purchase
 
 
 @dataclass(frozen=True, slots=True)

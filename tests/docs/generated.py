@@ -1,6 +1,6 @@
 """Pages and schemas that are generated from the code: write them, or check that they are current.
 
-    python -m tests.docs.generated --write | --check
+python -m tests.docs.generated --write | --check
 """
 
 from __future__ import annotations

@@ -25,7 +25,9 @@ def test_every_relative_link_leads_to_a_file(page: Path) -> None:
 def test_every_file_a_page_names_in_code_exists(page: Path) -> None:
     if "decisions" in page.parts or page.name == "CHANGELOG.md":
         return  # history may name what is gone
-    named = re.findall(r"`((?:fabric|autoscaler|jobs|configs|tests|docs)/[\w./-]+\.(?:py|yaml|json|md))`", page.read_text())
+    named = re.findall(
+        r"`((?:fabric|autoscaler|jobs|configs|tests|docs)/[\w./-]+\.(?:py|yaml|json|md))`", page.read_text()
+    )
     assert [name for name in named if not (ROOT / name).exists()] == []
 
 
