@@ -1,0 +1,94 @@
+"""Text to configuration: ``load`` gives a ``Config``, or every problem of the file at once. It never raises."""
+
+from __future__ import annotations
+
+import hashlib
+
+from pydantic import ValidationError
+
+from fabric.config.explain import explain
+from fabric.config.problems import Finding, Path, Position, Problem, Problems
+from fabric.config.rules import check
+from fabric.config.schema import Config
+from fabric.config.tree import START, Node, Tree, parse
+
+Loaded = Config | Problems
+_Found = tuple[Position, str, str]
+
+
+def load(text: str | bytes, file: str) -> Loaded:
+    """The configuration in ``text``, or its problems in the order of the file.
+
+    Args:
+        text: the content of the file; bytes are read as UTF-8.
+        file: its name, for the messages.
+    """
+    if isinstance(text, bytes):
+        try:
+            text = text.decode("utf-8")
+        except UnicodeDecodeError as error:
+            return _problems(file, [_not_utf8(text, error)])
+    tree = parse(text)
+    if tree.root is None:
+        return _problems(file, tree.problems)
+    if tree.root.keys is None and not tree.broken:
+        what, remedy = "the file is not a block of keys", "begin it with keys such as sites: and burst:"
+        return _problems(file, [*tree.problems, (tree.root.at, what, remedy)])
+    config, found = _validate(tree, tree.root)
+    if config is not None and not found and not tree.problems:
+        return config
+    return _problems(file, [*tree.problems, *found])
+
+
+def digest(text: str | bytes) -> str:
+    """SHA-256, in hex, by which an edit is recognised and the journal names a configuration."""
+    data = text.encode("utf-8", "surrogatepass") if isinstance(text, str) else text
+    return hashlib.sha256(data).hexdigest()
+
+
+def position_of(text: str, path: Path) -> Position:
+    """Where ``path`` stands in ``text``, or the nearest block around it that does."""
+    tree = parse(text)
+    return START if tree.root is None else tree.root.key_position(path)
+
+
+def problem(file: str, at: Position, finding: Finding) -> Problem:
+    """A finding at its place."""
+    return Problem(file, at.line, at.column, finding.what, finding.remedy)
+
+
+def _validate(tree: Tree, root: Node) -> tuple[Config | None, list[_Found]]:
+    try:
+        config = Config.model_validate(root.plain())
+    except ValidationError as error:
+        explained = explain(error, root)
+        if tree.broken:
+            # Half a file was read: what is missing may stand in the other half.
+            limit = tree.problems[-1][0]
+            keep = [item for item in explained if item[1].line < limit.line and _stands(root, item[0])]
+            return None, [(at, what, remedy) for _, at, what, remedy in keep]
+        return None, [(at, what, remedy) for _, at, what, remedy in explained]
+    if tree.broken:
+        return None, []
+    return config, [_placed(root, finding) for finding in check(config)]
+
+
+def _stands(root: Node, path: Path) -> bool:
+    steps = list(root.walk(path))
+    return len(steps) == len(path) and bool(steps) and steps[-1][1].value is not None
+
+
+def _placed(root: Node, finding: Finding) -> _Found:
+    return root.key_position(finding.path), finding.what, finding.remedy
+
+
+def _not_utf8(data: bytes, error: UnicodeDecodeError) -> _Found:
+    before = data[: error.start].decode("utf-8", "replace")
+    line = before.count("\n") + 1
+    column = len(before) - (before.rfind("\n") + 1) + 1
+    return Position(line, column), f"the byte 0x{data[error.start]:02x} is not UTF-8", "save the file as UTF-8"
+
+
+def _problems(file: str, found: list[_Found]) -> Problems:
+    unique = sorted(set(found))
+    return Problems(tuple(Problem(file, at.line, at.column, what, remedy) for at, what, remedy in unique))

@@ -1,0 +1,66 @@
+"""What a configuration means to the rest of the fabric: absolute paths, and the planner's node types."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import PurePath
+
+from fabric.config.schema import Config, OnPremNodeType, OnPremSite, SandboxNodeType, Site
+from fabric.model.labels import LABEL_NODE_TYPE, LABEL_SITE, LABEL_SITE_KIND
+from fabric.model.nodes import NodeType
+from fabric.model.resources import CPU, GPU, MEMORY, Resources
+
+HEAD = "head"
+LABEL_GPU = "fabric/gpu"
+SITE_LABEL_PREFIX = "fabric/"
+
+
+def resolve(config: Config, folder: PurePath) -> Config:
+    """``config`` with every relative path taken from ``folder``, the absolute folder of its file."""
+    block = config.fabric
+    scheme, _, journal = block.journal.partition(":")
+    fabric = block.model_copy(
+        update={"state": str(folder / block.state), "journal": f"{scheme}:{folder / journal}"},
+    )
+    ray = config.ray
+    if ray.temp_dir is not None:
+        ray = ray.model_copy(update={"temp_dir": str(folder / ray.temp_dir)})
+    return config.model_copy(update={"fabric": fabric, "ray": ray})
+
+
+def home_site(config: Config) -> str:
+    """The site this machine, and so the Ray head, stands in: the first on-prem site of the file."""
+    return next((name for name, site in config.sites.items() if isinstance(site, OnPremSite)), "")
+
+
+def node_types(config: Config) -> Mapping[str, NodeType]:
+    """Every node type by its Ray name, the head's included. On-prem ones and the head are not launchable."""
+    types = {HEAD: _head(config)}
+    for site_name, site in config.sites.items():
+        for key, block in site.node_types.items():
+            node_type = _node_type(site_name, site, key, block)
+            types[node_type.name] = node_type
+    return types
+
+
+def _head(config: Config) -> NodeType:
+    site = home_site(config)
+    labels = {**(_site_labels(site, config.sites[site]) if site else {}), LABEL_NODE_TYPE: HEAD}
+    resources = Resources.of({CPU: config.ray.cpus})
+    return NodeType(name=HEAD, site=site, resources=resources, labels=labels, maximum=1, launchable=False)
+
+
+def _node_type(site_name: str, site: Site, key: str, block: OnPremNodeType | SandboxNodeType) -> NodeType:
+    name = f"{site_name}.{key}"
+    labels = {**block.labels, **_site_labels(site_name, site), LABEL_NODE_TYPE: name}
+    if block.gpu:
+        labels[LABEL_GPU] = block.gpu
+    resources = Resources.of({GPU: block.gpus, CPU: block.cpus, MEMORY: block.memory or 0})
+    if isinstance(block, OnPremNodeType):
+        return NodeType(name, site_name, resources, labels, maximum=len(block.nodes), launchable=False)
+    return NodeType(name, site_name, resources, labels, minimum=block.min, maximum=block.max)
+
+
+def _site_labels(name: str, site: Site) -> dict[str, str]:
+    own = {f"{SITE_LABEL_PREFIX}{key}": value for key, value in site.labels.items()}
+    return {**own, LABEL_SITE: name, LABEL_SITE_KIND: site.kind}
