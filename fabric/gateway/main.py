@@ -1,0 +1,125 @@
+"""The gateway process: ``python -m fabric.gateway.main --config fabric.yaml``. Everything it uses is wired here."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import platform
+import sys
+import time
+from collections.abc import Callable, Sequence
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import structlog
+import uvicorn
+
+from autoscaler.boot.trust import ensure_certificate, is_loopback
+from fabric.config.reload import BadConfigError, ConfigFile
+from fabric.config.schema import Config
+from fabric.gateway.app import build_app
+from fabric.gateway.book import Book
+from fabric.gateway.credentials import Credentials
+from fabric.gateway.join import Cluster, Registrar
+from fabric.gateway.lease import ControllerWatch, Leases
+from fabric.gateway.refusals import Versions
+from fabric.journal.base import Journal, JournalUnavailableError
+from fabric.journal.sqlite import SqliteJournal
+from fabric.telemetry.emit import Metrics, configure_logging
+
+RELOAD_EVERY_S = 2.0
+
+log = structlog.get_logger()
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run until SIGTERM. Returns 0, 2 for a bad configuration, 3 for a journal that cannot be opened."""
+    parser = argparse.ArgumentParser(prog="python -m fabric.gateway.main", description="Run the gateway.")
+    parser.add_argument("--config", required=True, type=Path, help="path of fabric.yaml")
+    options = parser.parse_args(arguments)
+    configure_logging("gateway")
+    try:
+        file = ConfigFile(options.config)
+        journal = _open_journal(file.current)
+    except BadConfigError as error:
+        print(error, file=sys.stderr)
+        return 2
+    except JournalUnavailableError as error:
+        print(error, file=sys.stderr)
+        return 3
+    try:
+        _serve(file, journal)
+    finally:
+        journal.close()
+    return 0
+
+
+def here() -> Versions:
+    """Python and Ray of this process, and so of the head: what every node has to have."""
+    return Versions(platform.python_version(), version("ray"))
+
+
+def _serve(file: ConfigFile, journal: Journal) -> None:
+    config = file.current
+    book = Book(journal)
+    book.refresh()
+    watch = ControllerWatch(f"http://{config.listen.controller}/healthz", book, config.burst.lease)
+    leases = Leases(_lease_of(file), watch.seen_at)
+    cluster = Cluster(f"{config.ray.address}:{config.ray.port}", here())
+    credentials = Credentials(Path(config.fabric.state))
+    registrar = Registrar(journal, book, credentials, cluster, leases, time.time)
+
+    def health() -> dict[str, Any]:
+        seq = journal.last_seq()
+        return {"ok": True, "pid": os.getpid(), "journal_seq": seq, "controller_seen_at": watch.seen_at()}
+
+    app = build_app(registrar, health, Metrics())
+    watch.start()
+    log.info("gateway listens", address=config.listen.gateway)
+    try:
+        uvicorn.Server(_listen(config, app)).run()
+    finally:
+        watch.stop()
+
+
+def _listen(config: Config, app: Any) -> uvicorn.Config:
+    """Serve plain http on loopback, and https with the certificate that nodes pin everywhere else."""
+    host, _, port = config.listen.gateway.rpartition(":")
+    host = host.strip("[]")
+    options = uvicorn.Config(
+        app,
+        host=host,
+        port=int(port),
+        log_config=None,
+        access_log=False,
+        server_header=False,
+        timeout_keep_alive=5,
+        timeout_graceful_shutdown=5,
+    )
+    if not is_loopback(host):
+        pair = ensure_certificate(Path(config.fabric.state), host)
+        options.ssl_certfile, options.ssl_keyfile = str(pair.certificate), str(pair.key)
+    return options
+
+
+def _lease_of(file: ConfigFile) -> Callable[[], float]:
+    """The configured lease length, from a file that may be edited while we run."""
+    looked_at = time.monotonic()
+
+    def lease_s() -> float:
+        nonlocal looked_at
+        if time.monotonic() - looked_at > RELOAD_EVERY_S:
+            looked_at = time.monotonic()
+            file.poll()
+        return file.current.burst.lease
+
+    return lease_s
+
+
+def _open_journal(config: Config) -> SqliteJournal:
+    return SqliteJournal(config.fabric.journal.removeprefix("sqlite:"), "gateway")
+
+
+if __name__ == "__main__":
+    sys.exit(main())
