@@ -28,6 +28,8 @@ from fabric.journal.base import GENESIS, Break, Draft, Entry, Head, JournalBroke
 
 MICROSECONDS = 1_000_000
 EMPTY = Head(0, GENESIS)
+_ENCODER = json.JSONEncoder(sort_keys=True, separators=(",", ":"), ensure_ascii=True, allow_nan=False)
+_quote = json.encoder.encode_basestring_ascii
 _HASH_MARK = ',"hash":"'
 
 
@@ -46,11 +48,7 @@ class Stored:
 
     def body(self) -> str:
         """The text that is hashed."""
-        return (
-            f'{{"actor":{json.dumps(self.actor)},"at_us":{self.at_us},"data":{self.data},'
-            f'"kind":{json.dumps(self.kind)},"once":{json.dumps(self.once)},'
-            f'"previous":{json.dumps(self.previous)},"seq":{self.seq}}}'
-        )
+        return _body(self.seq, self.at_us, self.actor, self.kind, self.once, self.data, self.previous)
 
     def to_entry(self) -> Entry:
         """The entry with its data parsed.
@@ -85,8 +83,8 @@ def canonical(value: Any) -> str:
         ValueError: ``value`` is not JSON: a NaN, an infinity, a key that is no string, an object of another kind.
     """
     try:
-        text = _dump(value)
-        same = text == _dump(json.loads(text))
+        text = _ENCODER.encode(value)
+        same = text == _ENCODER.encode(json.loads(text))
     except (TypeError, ValueError, RecursionError) as error:
         raise ValueError(f"this cannot be written to the journal as JSON: {error}") from error
     if not same:
@@ -101,8 +99,8 @@ def digest(body: str) -> str:
 
 def link(draft: Draft, data: str, *, seq: int, at_us: int, actor: str, previous: str) -> Stored:
     """``draft`` as the next entry of a chain; ``data`` is its data in canonical JSON."""
-    bare = Stored(seq, at_us, actor, draft.kind, draft.once, data, previous, "")
-    return Stored(seq, at_us, actor, draft.kind, draft.once, data, previous, digest(bare.body()))
+    body = _body(seq, at_us, actor, draft.kind, draft.once, data, previous)
+    return Stored(seq, at_us, actor, draft.kind, draft.once, data, previous, digest(body))
 
 
 def check_draft(draft: Draft) -> None:
@@ -172,6 +170,14 @@ def parse_lines(lines: Iterable[str]) -> Iterator[Stored | Unreadable]:
         yield item
 
 
+def _body(seq: int, at_us: int, actor: str, kind: str, once: str | None, data: str, previous: str) -> str:
+    key = "null" if once is None else _quote(once)
+    return (
+        f'{{"actor":{_quote(actor)},"at_us":{at_us},"data":{data},"kind":{_quote(kind)},"once":{key},'
+        f'"previous":{_quote(previous)},"seq":{seq}}}'
+    )
+
+
 def _problem(item: Stored, before: Head) -> Break | None:
     if item.seq > before.seq + 1:
         return Break(before.seq + 1, f"missing: entry {before.seq} is followed by entry {item.seq}")
@@ -196,10 +202,10 @@ def _parse_line(line: str) -> Stored | None:
     once = fields["once"]
     if not isinstance(once, str | None):
         return None
-    head = f'{{"actor":{json.dumps(fields["actor"])},"at_us":{fields["at_us"]},"data":'
+    head = f'{{"actor":{_quote(fields["actor"])},"at_us":{fields["at_us"]},"data":'
     foot = (
-        f',"kind":{json.dumps(fields["kind"])},"once":{json.dumps(once)},'
-        f'"previous":{json.dumps(fields["previous"])},"seq":{fields["seq"]}{_HASH_MARK}{fields["hash"]}"}}'
+        f',"kind":{_quote(fields["kind"])},"once":{"null" if once is None else _quote(once)},'
+        f'"previous":{_quote(fields["previous"])},"seq":{fields["seq"]}{_HASH_MARK}{fields["hash"]}"}}'
     )
     if not (line.startswith(head) and line.endswith(foot)):
         return None
@@ -215,7 +221,3 @@ def _parse_object(text: str) -> dict[str, Any] | None:
     except (ValueError, RecursionError):
         return None
     return cast(dict[str, Any], value) if isinstance(value, dict) else None
-
-
-def _dump(value: Any) -> str:
-    return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=True, allow_nan=False)

@@ -7,11 +7,13 @@ cannot change the past; what goes around them is found by ``verify``.
 
 from __future__ import annotations
 
+import queue
 import re
 import sqlite3
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -31,14 +33,16 @@ from fabric.journal.sqlite_file import connect, connect_read_only, is_damage, un
 
 _COLUMNS = "seq, at_us, actor, kind, once, data, previous, hash"
 _PAGE = 500
-_INSERT = f"INSERT INTO entries ({_COLUMNS}) VALUES (?, ?, ?, ?, ?, ?, ?, ?)"  # noqa: S608
-_SELECT_PAGE = f"SELECT {_COLUMNS} FROM entries WHERE seq > ? ORDER BY seq LIMIT ?"  # noqa: S608
-_SELECT_ALL = f"SELECT {_COLUMNS} FROM entries NOT INDEXED ORDER BY seq"  # noqa: S608
-_SELECT_ONCE = f"SELECT {_COLUMNS} FROM entries WHERE once = ?"  # noqa: S608
+_CHUNK = 100
+_WAKE_S = 1.0
+_INSERT = f"INSERT INTO entries ({_COLUMNS}) VALUES "  # noqa: S608 - fixed names
+_SELECT = f"SELECT {_COLUMNS} FROM entries"  # noqa: S608 - fixed names
+_SELECT_PAGE = f"{_SELECT} WHERE seq > ? ORDER BY seq LIMIT ?"
+_SELECT_ALL = f"{_SELECT} NOT INDEXED ORDER BY seq"
 _SELECT_HEAD = "SELECT seq, hash FROM entries ORDER BY seq DESC LIMIT 1"
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, eq=False)
 class _Request:
     """One call of ``append`` on its way: what to write, then what came of it."""
 
@@ -47,6 +51,7 @@ class _Request:
     taken: Stored | None = None
     failure: str | None = None
     done: bool = False
+    wake: queue.SimpleQueue[None] = field(default_factory=queue.SimpleQueue[None])
 
 
 class SqliteJournal:
@@ -98,13 +103,7 @@ class SqliteJournal:
             raise ValueError("a once key occurs twice among the drafts")
         if not drafts:
             return []
-        with self._waiting_lock:
-            self._waiting.append(request)
-        with self._write_lock:
-            if not request.done:
-                with self._waiting_lock:
-                    group, self._waiting = self._waiting, []
-                self._commit(group)
+        self._bring_to_disk(request)
         if request.failure is not None:
             raise JournalUnavailableError(request.failure)
         if request.taken is not None:
@@ -152,6 +151,36 @@ class SqliteJournal:
             self._closed = True
             self._reader.close()
             self._writer.close()
+        self._wake_next()
+
+    def _bring_to_disk(self, request: _Request) -> None:
+        """Wait until ``request`` is done: lead a commit when the write connection is free, else be led."""
+        with self._waiting_lock:
+            self._waiting.append(request)
+        try:
+            while not request.done:
+                if self._write_lock.acquire(blocking=False):
+                    try:
+                        with self._waiting_lock:
+                            group, self._waiting = self._waiting, []
+                        self._commit(group)
+                    finally:
+                        self._write_lock.release()
+                        self._wake_next()
+                else:
+                    with suppress(queue.Empty):
+                        request.wake.get(timeout=_WAKE_S)
+        except BaseException:
+            # Interrupted by a signal: nobody may wait for a leader that is gone.
+            with self._waiting_lock, suppress(ValueError):
+                self._waiting.remove(request)
+            self._wake_next()
+            raise
+
+    def _wake_next(self) -> None:
+        with self._waiting_lock:
+            if self._waiting:
+                self._waiting[0].wake.put(None)
 
     def _commit(self, group: list[_Request]) -> None:
         """Write every request of ``group`` in one transaction; on return each is done, one way or the other."""
@@ -178,28 +207,41 @@ class SqliteJournal:
             for request in group:
                 request.failure = failure
                 request.done = True
+                request.wake.put(None)
 
     def _write(self, group: list[_Request]) -> None:
-        rows = self._writer.execute(_SELECT_HEAD).fetchall()
-        seq, previous = rows[0] if rows else (0, GENESIS)
+        """Few statements for the whole group: each one lets other threads run and has to wait its turn again."""
+        heads = self._writer.execute(_SELECT_HEAD).fetchall()
+        seq, previous = heads[0] if heads else (0, GENESIS)
         at_us = round(self._clock() * chain.MICROSECONDS)
+        taken = self._taken([draft.once for request in group for draft, _ in request.drafts if draft.once])
+        rows: list[Stored] = []
         for request in group:
-            request.taken = self._taken(request)
+            request.taken = next((taken[draft.once] for draft, _ in request.drafts if draft.once in taken), None)
             if request.taken is not None:
                 continue
             for draft, data in request.drafts:
                 row = chain.link(draft, data, seq=seq + 1, at_us=at_us, actor=self.actor, previous=previous)
                 seq, previous = row.seq, row.hash
                 request.rows.append(row)
-                self._writer.execute(_INSERT, _values(row))
+                if row.once is not None:
+                    taken[row.once] = row
+            rows.extend(request.rows)
+        for start in range(0, len(rows), _CHUNK):
+            chunk = rows[start : start + _CHUNK]
+            places = ",".join(["(?,?,?,?,?,?,?,?)"] * len(chunk))
+            self._writer.execute(_INSERT + places, [value for row in chunk for value in _values(row)])
 
-    def _taken(self, request: _Request) -> Stored | None:
-        for draft, _ in request.drafts:
-            if draft.once is not None:
-                rows = self._writer.execute(_SELECT_ONCE, (draft.once,)).fetchall()
-                if rows:
-                    return Stored(*rows[0])
-        return None
+    def _taken(self, keys: list[str]) -> dict[str, Stored]:
+        """The entries that hold any of these once keys."""
+        found: dict[str, Stored] = {}
+        for start in range(0, len(keys), _CHUNK):
+            chunk = keys[start : start + _CHUNK]
+            places = ",".join("?" * len(chunk))
+            for values in self._writer.execute(f"{_SELECT} WHERE once IN ({places})", chunk).fetchall():
+                row = Stored(*values)
+                found[row.once or ""] = row
+        return found
 
     def _fetch(self, query: str, values: tuple[int, ...]) -> list[Any]:
         with self._read_lock:
