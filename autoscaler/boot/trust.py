@@ -21,6 +21,8 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
+from autoscaler.boot.private import private_directory, write_private
+
 CERTIFICATE_LIFE = datetime.timedelta(days=3650)
 
 
@@ -70,7 +72,7 @@ def cluster_token_file(state: Path) -> Path:
 
 def secret_file(state: Path, name: str, make: Callable[[], bytes]) -> Path:
     """Path of a secret under ``state``; ``make`` is called once in the life of the state directory."""
-    path = _directory(state) / name
+    path = private_directory(state / "secrets") / name
     with _Lock(path.parent):
         if not path.exists():
             write_private(path, make())
@@ -116,17 +118,6 @@ def ensure_certificate(state: Path, host: str) -> Certificate:
     return Certificate(path, key_path, certificate.fingerprint(hashes.SHA256()).hex())
 
 
-def write_private(path: Path, content: bytes) -> None:
-    """Write ``path`` whole or not at all, readable by its owner only from the first byte on."""
-    temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
-    descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-    with os.fdopen(descriptor, "wb") as file:
-        file.write(content)
-        file.flush()
-        os.fsync(file.fileno())
-    temporary.replace(path)
-
-
 class _Lock:
     """Hold a directory against other processes that make secrets in it."""
 
@@ -139,13 +130,6 @@ class _Lock:
 
     def __exit__(self, *_: object) -> None:
         os.close(self._descriptor)
-
-
-def _directory(state: Path) -> Path:
-    directory = state / "secrets"
-    directory.mkdir(parents=True, exist_ok=True)
-    directory.chmod(0o700)
-    return directory
 
 
 def _new_key() -> bytes:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import os
 import platform
+import signal
 import sys
 import time
 from collections.abc import Callable, Sequence
@@ -39,6 +40,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--config", required=True, type=Path, help="path of fabric.yaml")
     options = parser.parse_args(arguments)
     configure_logging("gateway")
+    # uvicorn ends gracefully on SIGTERM and then raises it again: leave with 0, through the clean-up below.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
     try:
         file = ConfigFile(options.config)
         journal = _open_journal(file.current)
