@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import weakref
 from collections.abc import Generator, Mapping, Sequence
 from contextlib import contextmanager
 from types import MappingProxyType
@@ -68,6 +69,8 @@ class SandboxProvider:
         self._page_size = page_size
         # Proxies in the environment are for the internet, not for a server on this machine.
         self._http = httpx.Client(base_url=url, timeout=TIMEOUT, trust_env=False)
+        # The contract has no close: connections go with the provider, or with the process.
+        weakref.finalize(self, self._http.close)
 
     def offers(self) -> Sequence[Offer]:
         """See ``Provider.offers``."""

@@ -49,7 +49,7 @@ def make_app(cloud: Cloud, metadata_only_at: str | None = None) -> ASGIApp:
     _add_money(app, cloud)
     _add_faults(app, cloud)
     _add_metadata(app, cloud)
-    return _LoseReplies(app if metadata_only_at is None else _OnlyMetadata(app, metadata_only_at))
+    return app if metadata_only_at is None else _OnlyMetadata(app, metadata_only_at)
 
 
 def _add_instances(app: FastAPI, cloud: Cloud) -> None:
@@ -189,6 +189,10 @@ def _add_error_replies(app: FastAPI) -> None:
         headers = {} if error.retry_after_s is None else {"retry-after": f"{error.retry_after_s:g}"}
         return _error(error.code, error.message, headers=headers)
 
+    @app.exception_handler(LostReplyError)
+    def lost(_request: Request, _error: LostReplyError) -> Response:
+        return _BrokenOff()
+
     @app.exception_handler(RequestValidationError)
     def malformed(_request: Request, error: RequestValidationError) -> Response:
         problems = [f"{'.'.join(str(part) for part in p['loc'])}: {p['msg']}" for p in error.errors()]
@@ -224,17 +228,10 @@ class _OnlyMetadata:
             await self._app(scope, receive, send)
 
 
-class _LoseReplies:
-    """Scripted: breaks the connection off in the middle of the reply, so that the caller never learns of it."""
+class _BrokenOff(Response):
+    """A reply that stops in the middle: the server closes the connection, the caller never learns what it said."""
 
-    def __init__(self, app: ASGIApp) -> None:
-        self._app = app
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        try:
-            await self._app(scope, receive, send)
-        except LostReplyError:
-            # Fewer bytes than announced: the server closes the connection, the caller sees it break.
-            headers = [(b"content-type", b"application/json"), (b"content-length", b"1000")]
-            await send({"type": "http.response.start", "status": 202, "headers": headers})
-            await send({"type": "http.response.body", "body": b"{", "more_body": False})
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:  # noqa: ARG002
+        headers = [(b"content-type", b"application/json"), (b"content-length", b"1000")]
+        await send({"type": "http.response.start", "status": 202, "headers": headers})
+        await send({"type": "http.response.body", "body": b"{", "more_body": True})
