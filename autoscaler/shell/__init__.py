@@ -1,0 +1,1 @@
+"""Ring 3: the processes that act. The controller watches, decides and buys; the reaper ends what nothing justifies."""

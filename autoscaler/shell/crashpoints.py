@@ -1,0 +1,48 @@
+"""Named places between two statements at which a test may kill this process, to prove that any of them is safe.
+
+``FABRIC_CRASH_AT=launch.after_call`` makes the process send itself SIGKILL the first time it gets there. The
+file named by ``FABRIC_CRASH_MARK`` remembers that it happened, so that the restarted process goes on.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+from pathlib import Path
+
+POINTS = (
+    "decision.before_entry",
+    "decision.after_entry",
+    "launch.before_intent",
+    "launch.after_intent",
+    "launch.after_call",
+    "launch.after_accepted",
+    "launch.after_refused",
+    "end.before_intent",
+    "end.after_intent",
+    "end.before_call",
+    "end.after_call",
+    "ended.before_entry",
+    "ended.after_entry",
+    "adopt.before_entry",
+    "adopt.after_entry",
+    "orphan.before_entry",
+    "orphan.after_entry",
+    "cancel.before_entry",
+    "cancel.after_entry",
+)
+
+
+def reached(point: str) -> None:
+    """Die here, once, if a test asks for it; otherwise nothing."""
+    if os.environ.get("FABRIC_CRASH_AT") != point:
+        return
+    if point not in POINTS:
+        raise ValueError(f"{point} is not in POINTS")
+    try:
+        descriptor = os.open(Path(os.environ["FABRIC_CRASH_MARK"]), os.O_CREAT | os.O_EXCL | os.O_WRONLY)
+    except FileExistsError:
+        return
+    os.write(descriptor, point.encode())
+    os.fsync(descriptor)
+    os.kill(os.getpid(), signal.SIGKILL)
