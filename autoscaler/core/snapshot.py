@@ -7,13 +7,13 @@ from dataclasses import dataclass, field
 
 from fabric.model.decisions import BaselineState
 from fabric.model.demand import Demand, Gang
-from fabric.model.money import MicroUSD
+from fabric.model.money import BudgetRoom
 from fabric.model.nodes import Node, NodeType, Offer
 
 
 @dataclass(frozen=True, slots=True)
 class Threshold:
-    """The burst may open when the queue depth has been at least this for this long. 0 of a unit: not looked at."""
+    """The burst may open when the depth has been at least this for this long. 0 of a unit: not looked at."""
 
     for_s: float
     gpus: float = 0.0
@@ -30,15 +30,6 @@ class RefusedOffer:
 
 
 @dataclass(frozen=True, slots=True)
-class BudgetRoom:
-    """Money left in one budget for new commitments."""
-
-    scope: str
-    left: MicroUSD
-    no_new_launches: bool = False
-
-
-@dataclass(frozen=True, slots=True)
 class BurstRules:
     """The ``burst:`` block of the configuration in plain numbers.
 
@@ -52,6 +43,7 @@ class BurstRules:
         pending_idle_s: a launch nobody needs any more is cancelled after this long; None: never.
         maximum_nodes: most nodes of all types together, head included; None: no limit.
         terminate_outdated: end nodes whose node type is gone or changed (Ray's launch-config check).
+        conserve_gpus: keep GPU nodes for GPU work where prices do not decide (Ray's AUTOSCALER_CONSERVE_GPU_NODES).
     """
 
     baseline: tuple[Threshold, ...] = ()
@@ -62,6 +54,7 @@ class BurstRules:
     pending_idle_s: float | None = None
     maximum_nodes: int | None = None
     terminate_outdated: bool = False
+    conserve_gpus: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,7 +86,7 @@ class Snapshot:
     refused: tuple[RefusedOffer, ...] = ()
     rules: BurstRules = BurstRules()
     baseline: BaselineState = BaselineState()
-    unneeded_since: Mapping[str, float] = field(default_factory=dict)
+    unneeded_since: Mapping[str, float] = field(default_factory=dict[str, float])
     budgets: tuple[BudgetRoom, ...] = ()
     may_leave_to: frozenset[str] | None = None
     stopping: bool = False

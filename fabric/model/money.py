@@ -59,3 +59,20 @@ class Tariff:
         """Micro-USD for an instance that lived ``lifetime_ms``: begun seconds count, rounded up once at the end."""
         seconds = max(self.minimum_seconds, -(-max(lifetime_ms, 0) // 1000))
         return -(-self.per_hour * seconds // SECONDS_PER_HOUR)
+
+
+@dataclass(frozen=True, slots=True)
+class BudgetRoom:
+    """Money left in one budget for new commitments.
+
+    Attributes:
+        scope: ``fabric``, or ``site/<name>``.
+        left: micro-USD that may still be committed.
+        no_new_launches: the budget's own rule says that nothing more is bought.
+        drain: the budget's own rule says that what it pays for is given back.
+    """
+
+    scope: str
+    left: MicroUSD
+    no_new_launches: bool = False
+    drain: bool = False
