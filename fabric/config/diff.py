@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
 from fabric.config.problems import Finding, Path
 from fabric.config.resolve import HEAD, home_site, node_types
@@ -75,7 +75,9 @@ def _fixed_while_running(old: Config, new: Config) -> Iterator[Finding]:
         yield from _fixed((block,), getattr(old, block).model_dump(), getattr(new, block).model_dump())
     yield from _fixed(("fabric",), old.fabric.model_dump(), new.fabric.model_dump())
     if home_site(old) != home_site(new):
-        what = f"the Ray head would move from site {home_site(old)} to {home_site(new)}: it stands in the first on-prem site"
+        what = (
+            f"the Ray head stands in the first on-prem site, which was {home_site(old)} and would be {home_site(new)}"
+        )
         yield Finding(("sites", home_site(new)), what, _RESTART)
     for name, site in new.sites.items():
         before = old.sites.get(name)
@@ -88,9 +90,9 @@ def _fixed_while_running(old: Config, new: Config) -> Iterator[Finding]:
                 ("sites", name), before.model_dump(include=set(names)), site.model_dump(include=set(names))
             )
     if _local_nodes(old) != _local_nodes(new):
-        site_name = next(name for name in [*new.sites] if name)
-        path: Path = ("sites", home_site(new) or site_name)
-        yield Finding(path, "the nodes that fabric up starts on this machine (local: true) change", _RESTART)
+        yield Finding(
+            ("sites", home_site(new)), "the nodes that fabric up starts on this machine (local: true) change", _RESTART
+        )
 
 
 def _fixed(path: Path, old: Mapping[str, Any], new: Mapping[str, Any]) -> Iterator[Finding]:
@@ -117,9 +119,9 @@ def _sentences(old: Any, new: Any, path: Path = ()) -> Iterator[str]:
     if old == new:
         return
     if isinstance(old, dict) and isinstance(new, dict):
-        yield from _entries(_by_key(old), _by_key(new), path)
-    elif _is_blocks(old) and _is_blocks(new):
-        yield from _entries(dict(enumerate(old)), dict(enumerate(new)), path)
+        yield from _entries(cast("dict[Any, Any]", old), cast("dict[Any, Any]", new), path)
+    elif (olds := _blocks(old)) is not None and (news := _blocks(new)) is not None:
+        yield from _entries(dict(enumerate(olds)), dict(enumerate(news)), path)
     else:
         yield f"{_name(path)} changes from {_shown(old)} to {_shown(new)}"
 
@@ -135,13 +137,10 @@ def _entries(old: Mapping[Any, Any], new: Mapping[Any, Any], path: Path) -> Iter
             yield from _sentences(old[key], new[key], here)
 
 
-def _by_key(value: Any) -> dict[Any, Any]:
-    return dict(value)
-
-
-def _is_blocks(value: Any) -> bool:
-    items: list[Any] = value if isinstance(value, list) else [None]
-    return all(isinstance(item, dict) for item in items)
+def _blocks(value: Any) -> list[Any] | None:
+    """The value, if it is a list of blocks."""
+    items = cast("list[Any]", value) if isinstance(value, list) else [None]
+    return items if all(isinstance(item, dict) for item in items) else None
 
 
 def _shown(value: Any) -> str:
@@ -151,9 +150,10 @@ def _shown(value: Any) -> str:
         return str(value).lower()
     if isinstance(value, float):
         return f"{value:g}"
-    if isinstance(value, (list, dict)):
-        items: list[Any] = list(value)
-        return f"[{', '.join(_shown(item) for item in items)}]"
+    if isinstance(value, list):
+        return f"[{', '.join(_shown(item) for item in cast('list[Any]', value))}]"
+    if isinstance(value, dict):
+        return f"{{{', '.join(f'{key}: {_shown(item)}' for key, item in cast('dict[Any, Any]', value).items())}}}"
     return str(value)
 
 

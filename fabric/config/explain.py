@@ -14,7 +14,7 @@ from fabric.config.units import show
 
 Explained = tuple[Path, Position, str, str]
 
-_SEVERAL = ("sites.NAME.kind",)
+_SITES_REMEDY = "write any, a list such as [home], or labels such as {tier: gold}"
 _COMPARISONS = {
     "greater_than_equal": ("ge", "must be at least"),
     "less_than_equal": ("le", "must be at most"),
@@ -24,8 +24,17 @@ _COMPARISONS = {
 
 
 def explain(error: ValidationError, root: Node) -> list[Explained]:
-    """Every error as path, position, what is wrong and what to do."""
-    return [_explain(details, root) for details in error.errors(include_url=False)]
+    """Every error as path, position, what is wrong and what to do.
+
+    A required key that is only misspelt is one problem, not two.
+    """
+    errors = error.errors(include_url=False)
+    meant = {_meant(details, root) for details in errors if details["type"] == "extra_forbidden"}
+    return [
+        _explain(details, root)
+        for details in errors
+        if details["type"] != "missing" or locate(details["loc"])[0] not in meant
+    ]
 
 
 def locate(loc: tuple[Any, ...]) -> tuple[Path, Shape, Shape, bool]:
@@ -69,14 +78,15 @@ def _explain(details: Any, root: Node) -> Explained:
     if kind == "extra_forbidden":
         return (path, root.key_position(path), *_unknown_key(path, parent, root))
     if kind == "missing":
-        what = f"{_name(path[:-1])} lacks {path[-1]!r}" if len(path) > 1 else f"{path[-1]!r} is missing"
-        return path, root.key_position(path[:-1]), what, _add(str(path[-1]), shape)
+        *around, key = path
+        what = f"{_name(tuple(around))} lacks {key!r}" if around else f"{key!r} is missing"
+        return path, root.key_position(tuple(around)), what, _add(str(key), shape)
     if kind == "union_tag_not_found" and shape.choices and "any" not in shape.choices:
         what, remedy = f"{name} lacks 'kind'", f"add kind: {words(list(shape.choices))}"
         return (*path, "kind"), root.key_position(path), what, remedy
     if kind == "union_tag_invalid":
-        given = value.get("kind") if isinstance(value, dict) else value
-        return (*path, "kind"), root.value_position((*path, "kind")), *_not_allowed(given, list(shape.choices), "kind")
+        path = (*path, "kind")
+        return path, root.value_position(path), *_not_allowed(value["kind"], list(shape.choices), _name(path))
     at = root.key_position(path) if on_key else root.value_position(path)
     return path, at, *_bad_value(kind, value, name, shape, details)
 
@@ -89,10 +99,10 @@ def _bad_value(kind: str, value: Any, name: str, shape: Shape, details: Any) -> 
     if kind == "literal_error" and "any" in shape.allowed:
         return (
             f"{name}: {show(value)} is not a choice of sites",
-            "write any, a list such as [home], or labels such as {tier: gold}",
+            _SITES_REMEDY,
         )
     if kind == "union_tag_not_found":
-        return f"{name} is {show(value)}", "write any, a list such as [home], or labels such as {tier: gold}"
+        return f"{name} is {show(value)}", _SITES_REMEDY
     if kind == "literal_error" or (kind == "bool_type" and shape.allowed):
         return _not_allowed(value, list(shape.allowed), name)
     if kind in _COMPARISONS:
@@ -100,7 +110,7 @@ def _bad_value(kind: str, value: Any, name: str, shape: Shape, details: Any) -> 
         bound = f"{context[limit]:,g}"
         return f"{name} is {show(value)} but {phrase} {bound}", f"write a number that is {phrase[8:]} {bound}"
     if kind in ("too_short", "string_too_short"):
-        return f"{name} is empty", f"write at least {context.get('min_length', 1)} entry"
+        return f"{name} is empty", "write at least one entry" if kind == "too_short" else "write something there"
     if kind in ("too_long", "string_too_long"):
         return f"{name} has more than {context.get('max_length')} entries", "make it shorter"
     if kind == "string_pattern_mismatch":
@@ -138,13 +148,25 @@ def _described(value: Any) -> str:
     return f"the text {show(value)}" if isinstance(value, str) else show(value)
 
 
+def _meant(details: Any, root: Node) -> Path:
+    """The path of the known key that an unknown one most likely means; the empty path for none."""
+    path, _, parent, _ = locate(details["loc"])
+    near = _near(path, parent, root)
+    return (*path[:-1], near) if near else ()
+
+
+def _near(path: Path, parent: Shape, root: Node) -> str | None:
+    near = suggest(str(path[-1]), list(parent.keys))
+    return None if near in _keys_at(root, path[:-1]) else near
+
+
 def _unknown_key(path: Path, parent: Shape, root: Node) -> tuple[str, str]:
     key, known = str(path[-1]), list(parent.keys)
-    present = {*(root.walk(path[:-1]) and _keys_at(root, path[:-1]))}
-    near = suggest(key, known)
+    present = _keys_at(root, path[:-1])
+    near = _near(path, parent, root)
     where = f"in {_name(path[:-1])}" if len(path) > 1 else "at the top of the file"
     what = f"{show(key)} is not a key that is known {where}"
-    if near is not None and near not in present:
+    if near is not None:
         return what, f"did you mean {near!r}?"
     unused = [word for word in known if word not in present] or known
     listed = ", ".join(unused[:20])

@@ -8,6 +8,7 @@ from pydantic import ValidationError
 
 from fabric.config.explain import explain
 from fabric.config.problems import Finding, Path, Position, Problem, Problems
+from fabric.config.repair import findings_elsewhere
 from fabric.config.rules import check
 from fabric.config.schema import Config
 from fabric.config.tree import START, Node, Tree, parse
@@ -52,11 +53,6 @@ def position_of(text: str, path: Path) -> Position:
     return START if tree.root is None else tree.root.key_position(path)
 
 
-def problem(file: str, at: Position, finding: Finding) -> Problem:
-    """A finding at its place."""
-    return Problem(file, at.line, at.column, finding.what, finding.remedy)
-
-
 def _validate(tree: Tree, root: Node) -> tuple[Config | None, list[_Found]]:
     try:
         config = Config.model_validate(root.plain())
@@ -67,7 +63,8 @@ def _validate(tree: Tree, root: Node) -> tuple[Config | None, list[_Found]]:
             limit = tree.problems[-1][0]
             keep = [item for item in explained if item[1].line < limit.line and _stands(root, item[0])]
             return None, [(at, what, remedy) for _, at, what, remedy in keep]
-        return None, [(at, what, remedy) for _, at, what, remedy in explained]
+        elsewhere = [_placed(root, finding) for finding in findings_elsewhere(root.plain())]
+        return None, [*((at, what, remedy) for _, at, what, remedy in explained), *elsewhere]
     if tree.broken:
         return None, []
     return config, [_placed(root, finding) for finding in check(config)]

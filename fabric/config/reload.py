@@ -11,7 +11,7 @@ from pathlib import Path
 
 from fabric.config.diff import Changes, diff
 from fabric.config.load import digest, load, position_of
-from fabric.config.problems import Finding, Position, Problem, Problems
+from fabric.config.problems import Finding, Problem, Problems
 from fabric.config.resolve import resolve
 from fabric.config.schema import Config
 from fabric.config.tree import MAX_CHARACTERS
@@ -162,12 +162,12 @@ def _content(path: Path) -> bytes | Problem:
 
 
 def _place(file: str, text: str, finding: Finding) -> Problem:
-    at: Position = position_of(text, finding.path)
+    at = position_of(text, finding.path)
     return Problem(file, at.line, at.column, finding.what, finding.remedy)
 
 
 def _folder(path: Path) -> Path:
-    return Path(os.path.abspath(path)).parent  # noqa: PTH100 - absolute without following links, as the user wrote it
+    return path.resolve().parent
 
 
 def _replace(path: Path, content: bytes) -> None:

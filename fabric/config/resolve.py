@@ -6,8 +6,8 @@ from collections.abc import Mapping
 from pathlib import PurePath
 
 from fabric.config.schema import Config, OnPremNodeType, OnPremSite, SandboxNodeType, Site
-from fabric.model.labels import LABEL_NODE_TYPE, LABEL_SITE, LABEL_SITE_KIND
-from fabric.model.nodes import NodeType
+from fabric.model.labels import LABEL_MARKET, LABEL_NODE_TYPE, LABEL_SITE, LABEL_SITE_KIND
+from fabric.model.nodes import Market, NodeType
 from fabric.model.resources import CPU, GPU, MEMORY, Resources
 
 HEAD = "head"
@@ -22,10 +22,7 @@ def resolve(config: Config, folder: PurePath) -> Config:
     fabric = block.model_copy(
         update={"state": str(folder / block.state), "journal": f"{scheme}:{folder / journal}"},
     )
-    ray = config.ray
-    if ray.temp_dir is not None:
-        ray = ray.model_copy(update={"temp_dir": str(folder / ray.temp_dir)})
-    return config.model_copy(update={"fabric": fabric, "ray": ray})
+    return config.model_copy(update={"fabric": fabric})
 
 
 def home_site(config: Config) -> str:
@@ -63,4 +60,5 @@ def _node_type(site_name: str, site: Site, key: str, block: OnPremNodeType | San
 
 def _site_labels(name: str, site: Site) -> dict[str, str]:
     own = {f"{SITE_LABEL_PREFIX}{key}": value for key, value in site.labels.items()}
-    return {**own, LABEL_SITE: name, LABEL_SITE_KIND: site.kind}
+    market = {LABEL_MARKET: Market.OWNED.value} if isinstance(site, OnPremSite) else {}
+    return {**own, **market, LABEL_SITE: name, LABEL_SITE_KIND: site.kind}

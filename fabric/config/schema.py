@@ -156,7 +156,7 @@ Site = Annotated[OnPremSite | SandboxSite, Field(discriminator="kind")]
 
 
 class ThresholdBlock(Block):
-    """The burst may open when the queue depth has been at least this for this long. Give `gpus`, `cpus` or both."""
+    """The burst may open when the queue depth has been at least this for this long. Of `gpus` and `cpus`, all that are given count."""
 
     gpus: float = Field(default=0, ge=0, le=1_000_000, description="queue depth in GPUs; 0: not looked at")
     cpus: float = Field(default=0, ge=0, le=1_000_000, description="queue depth in CPUs; 0: not looked at")
@@ -200,7 +200,9 @@ class BudgetBlock(Block):
 
 
 def _kind_of_sites(value: Any) -> str | None:
-    return {str: "any", list: "list", dict: "labels"}.get(type(value))
+    if isinstance(value, dict):
+        return "labels"
+    return "list" if isinstance(value, list) else "any" if isinstance(value, str) else None
 
 
 class DataClassBlock(Block):

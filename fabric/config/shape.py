@@ -12,8 +12,9 @@ from functools import cache
 from types import UnionType
 from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
-from pydantic import Tag
+from pydantic import PlainSerializer, Tag, WithJsonSchema
 from pydantic.fields import FieldInfo
+from pydantic_core import to_jsonable_python
 
 from fabric.config.schema import Block, Config
 
@@ -53,6 +54,14 @@ def key_of(name: str, info: FieldInfo) -> str:
 def fields_of(model: type[Block]) -> dict[str, FieldInfo]:
     """Fields of a block by key, in the order of the schema."""
     return {key_of(name, info): info for name, info in model.model_fields.items()}
+
+
+def default_of(info: FieldInfo) -> Any:
+    """The default of a field as the file would state it, for example ``2m``; None where there is none to state."""
+    if info.is_required() or isinstance(info.default, Block):
+        return None
+    write = next((mark.func for mark in info.metadata if isinstance(mark, PlainSerializer)), to_jsonable_python)
+    return None if info.default is None else write(info.default)  # pyright: ignore[reportCallIssue]
 
 
 @cache
@@ -95,8 +104,11 @@ def _shape(annotation: Any, metadata: list[Any]) -> Shape:
             return _shape(members[0], metadata)
         return Shape(choices={_tag(member): _shape(member, []) for member in members}, wanted="a block of keys")
     basic = _BASIC[annotation]
-    example = next((found for found in map(_example, metadata) if found is not None), basic.example)
-    return Shape(example=example, allowed=basic.allowed, wanted=basic.wanted)
+    for mark in metadata:
+        if isinstance(mark, WithJsonSchema) and mark.json_schema is not None:
+            schema: dict[str, Any] = mark.json_schema
+            return Shape(example=schema.get("anyOf", [schema])[0]["examples"][0], wanted=schema["title"])
+    return basic
 
 
 def _tag(member: Any) -> str:
@@ -104,11 +116,3 @@ def _tag(member: Any) -> str:
     if get_origin(member) is Annotated:
         return next(str(mark.tag) for mark in get_args(member)[1:] if isinstance(mark, Tag))
     return str(get_args(member.model_fields["kind"].annotation)[0])
-
-
-def _example(mark: Any) -> Any:
-    schema: Any = getattr(mark, "json_schema", None)
-    if not isinstance(schema, dict):
-        return None
-    text: Any = schema.get("anyOf", [schema])[0]
-    return text.get("examples", [None])[0]

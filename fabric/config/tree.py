@@ -45,7 +45,7 @@ class Node:
     depth: int = 1
 
     def plain(self) -> Any:
-        """The value as plain Python: ``dict`` with text keys, ``list``, ``str``, ``int``, ``float``, ``bool``, ``None``."""
+        """The value as plain Python; keys are text, whatever they look like."""
         if self.keys is not None:
             return {key: node.plain() for key, (_, node) in self.keys.items()}
         if self.items is not None:
@@ -107,8 +107,7 @@ def parse(text: str) -> Tree:
         tree.problems.append(stop.problem)
         tree.broken = True
     except ReaderError as error:
-        what = f"the character U+{ord(_character(error)):04X} is not allowed in YAML"
-        tree.problems.append((builder.position(error.position), what, "remove it"))
+        tree.problems.append(_bad_character(error, builder))
         tree.broken = True
     except MarkedYAMLError as error:
         tree.problems.extend(_syntax_problems(error, builder))
@@ -263,9 +262,9 @@ def _scalar(text: str) -> Any:
     return text
 
 
-def _character(error: ReaderError) -> str:
-    character: Any = error.character
-    return character if isinstance(character, str) else chr(int(character))
+def _bad_character(error: Any, builder: _Builder) -> tuple[Position, str, str]:
+    code = ord(error.character) if isinstance(error.character, str) else int(error.character)
+    return builder.position(error.position), f"the character U+{code:04X} is not allowed in YAML", "remove it"
 
 
 _SYNTAX: tuple[tuple[str, str, str], ...] = (
@@ -292,10 +291,10 @@ _SYNTAX: tuple[tuple[str, str, str], ...] = (
 )
 
 
-def _syntax_problems(error: MarkedYAMLError, builder: _Builder) -> list[tuple[Position, str, str]]:
+def _syntax_problems(error: Any, builder: _Builder) -> list[tuple[Position, str, str]]:
     """The parser's complaint in plain words; for tabs, every line that is indented with one."""
     said = str(error.problem or error.context or "")
-    mark: Any = error.problem_mark or error.context_mark
+    mark = error.problem_mark or error.context_mark
     at = builder.position(mark.index) if mark is not None else builder.last
     if "cannot start any token" in said:
         if "'\\t'" in said:
@@ -303,9 +302,8 @@ def _syntax_problems(error: MarkedYAMLError, builder: _Builder) -> list[tuple[Po
         return [(at, f"a value cannot begin with {said.split(chr(39))[1]!r}", "put it in quotes")]
     for words, what, remedy in _SYNTAX:
         if words in said:
-            opened: Any = error.context_mark
-            if "quote that opens" in what and opened is not None:
-                at = builder.position(opened.index)
+            if "quote that opens" in what and error.context_mark is not None:
+                at = builder.position(error.context_mark.index)
             return [(at, what, remedy)]
     return [(at, f"this is not YAML ({said.rstrip('.')[:120]})", "look at this line and the one before it")]
 

@@ -50,7 +50,7 @@ def show(value: Any) -> str:
 
 def seconds(value: Any) -> float:
     """Seconds of a duration such as ``90s``, ``5m``, ``1h30m``, ``400d``, to the millisecond; 0 needs no unit."""
-    if value == 0 and not isinstance(value, bool):
+    if isinstance(value, (int, float)) and not isinstance(value, bool) and value == 0:
         return 0.0
     text = value.replace(" ", "") if isinstance(value, str) else ""
     parts = re.findall(_NUMBER + r"(ms|s|m|h|d)", text)
@@ -58,7 +58,7 @@ def seconds(value: Any) -> float:
         raise ValueError(
             f"{show(value)} is not a duration; write a number and a unit, for example 90s, 5m, 1h30m or 2d"
         )
-    total = sum(Decimal(number) * _DURATION_MS[unit] for number, unit in parts)
+    total = sum((Decimal(number) * _DURATION_MS[unit] for number, unit in parts), Decimal(0))
     if total > _LONGEST_MS:
         raise ValueError(f"{show(value)} is longer than 100 years; write a shorter duration")
     return int(total.to_integral_value()) / 1000
@@ -178,34 +178,35 @@ def _usd(value: Any, unit: str, what: str, example: str) -> MicroUSD:
     raise ValueError(f"{show(value)} is not {what}{why}; write for example {example}")
 
 
-def _text(pattern: str, *examples: str, also: dict[str, Any] | None = None) -> WithJsonSchema:
+def _text(title: str, pattern: str, *examples: str, also: dict[str, Any] | None = None) -> WithJsonSchema:
+    """How a value looks in the JSON schema; the title is also what the reference calls it."""
     text: dict[str, Any] = {"type": "string", "pattern": pattern, "examples": list(examples)}
-    return WithJsonSchema({"anyOf": [text, also]} if also else text)
+    return WithJsonSchema({"title": title, "anyOf": [text, also]} if also else {"title": title, **text})
 
 
 Duration = Annotated[
     float,
     BeforeValidator(seconds),
     PlainSerializer(format_seconds, return_type=str, when_used="json"),
-    _text(DURATION_PATTERN, "90s", "5m", "1h30m", "2d", also={"const": 0}),
+    _text("a duration", DURATION_PATTERN, "90s", "5m", "1h30m", "2d", also={"const": 0}),
 ]
 Money = Annotated[
     MicroUSD,
     BeforeValidator(dollars),
     PlainSerializer(format_dollars, return_type=str, when_used="json"),
-    _text(MONEY_PATTERN, "150 USD"),
+    _text("an amount of money", MONEY_PATTERN, "150 USD"),
 ]
 HourlyPrice = Annotated[
     MicroUSD,
     BeforeValidator(dollars_per_hour),
     PlainSerializer(format_dollars_per_hour, return_type=str, when_used="json"),
-    _text(PRICE_PATTERN, "2.50 USD/h"),
+    _text("a price per hour", PRICE_PATTERN, "2.50 USD/h"),
 ]
 ByteCount = Annotated[
     int,
     BeforeValidator(byte_count),
     PlainSerializer(format_bytes, return_type=str, when_used="json"),
-    _text(BYTES_PATTERN, "512GiB", "80GB"),
+    _text("a size", BYTES_PATTERN, "512GiB", "80GB"),
 ]
 
 
@@ -214,11 +215,11 @@ def _checked_percent(value: Any) -> str:
     return str(value)
 
 
-Percent = Annotated[str, BeforeValidator(_checked_percent), _text(PERCENT_PATTERN, "80%")]
-Name = Annotated[str, BeforeValidator(name), _text(NAME_PATTERN, "aws-fra")]
-Address = Annotated[str, BeforeValidator(address), _text(ADDRESS_PATTERN, "127.0.0.1:8400")]
-Machine = Annotated[str, BeforeValidator(machine), _text(MACHINE_PATTERN, "gpu-01")]
-LabelKey = Annotated[str, BeforeValidator(label_key), _text(LABEL_KEY_PATTERN, "tier")]
-LabelValue = Annotated[str, BeforeValidator(label_value), _text(LABEL_PATTERN, "gold")]
+Percent = Annotated[str, BeforeValidator(_checked_percent), _text("a percentage", PERCENT_PATTERN, "80%")]
+Name = Annotated[str, BeforeValidator(name), _text("a name", NAME_PATTERN, "aws-fra")]
+Address = Annotated[str, BeforeValidator(address), _text("an address", ADDRESS_PATTERN, "127.0.0.1:8400")]
+Machine = Annotated[str, BeforeValidator(machine), _text("a machine", MACHINE_PATTERN, "gpu-01", "10.0.0.7")]
+LabelKey = Annotated[str, BeforeValidator(label_key), _text("a label key", LABEL_KEY_PATTERN, "tier")]
+LabelValue = Annotated[str, BeforeValidator(label_value), _text("a label value", LABEL_PATTERN, "gold")]
 Count = Annotated[int, Field(ge=0, le=100_000)]
 AtLeastOne = Annotated[int, Field(ge=1, le=100_000)]
