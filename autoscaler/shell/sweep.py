@@ -19,7 +19,7 @@ from autoscaler.shell.crashpoints import reached
 from fabric.journal.base import Draft
 from fabric.model.events import Event
 from fabric.telemetry.emit import Metrics
-from fabric.telemetry.names import ORPHANS, TERMINATIONS
+from fabric.telemetry.names import ORPHANS, REAPED, TERMINATIONS
 
 _FIRST_RETRY_S = 1.0
 _LONGEST_RETRY_S = 30.0
@@ -159,11 +159,13 @@ class Sweep:
                 Draft(Event.TERMINATE_INTENDED, {**named, "cause": verdict.cause, "by": self._actor}),
             )
             self._metrics.count(ORPHANS, site=self.site)
+            self._metrics.count(REAPED, site=self.site, cause=verdict.cause)
             self._log.warning("orphan", token=token, instance=instance_id, cause=verdict.cause)
             reached("orphan.after_entry")
             return instance_id
         elif verdict.ruling is Ruling.END:
             self._book.append(Draft(Event.TERMINATE_INTENDED, {**named, "cause": verdict.cause, "by": self._actor}))
+            self._metrics.count(REAPED, site=self.site, cause=verdict.cause)
             self._log.info("ending", token=token, instance=instance_id, cause=verdict.cause)
             return instance_id
         elif verdict.ruling is Ruling.REPEAT:

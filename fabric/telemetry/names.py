@@ -43,23 +43,15 @@ _CLOUD = (0.01, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0)
 TICKS = Metric("fabric_ticks_total", Kind.COUNTER, "Ticks of the controller, by how they ended.", ("result",))
 TICK_SECONDS = Metric("fabric_tick_seconds", Kind.HISTOGRAM, "Duration of a whole tick.", (), _FAST)
 DECIDE_SECONDS = Metric("fabric_decide_seconds", Kind.HISTOGRAM, "Duration of the decision alone.", (), _FAST)
-LAST_TICK = Metric(
-    "fabric_last_tick_timestamp_seconds", Kind.GAUGE, "Unix time at which the last tick ended well."
-)
+LAST_TICK = Metric("fabric_last_tick_timestamp_seconds", Kind.GAUGE, "Unix time at which the last tick ended well.")
 NODES = Metric("fabric_nodes", Kind.GAUGE, "Nodes by node type and phase.", ("node_type", "phase"))
 GPUS = Metric("fabric_gpus", Kind.GAUGE, "GPUs of joined nodes, by site and use.", ("site", "use"))
 QUEUE_GPUS = Metric("fabric_queue_depth_gpus", Kind.GAUGE, "GPUs that free home capacity cannot hold.")
-QUEUE_REQUESTS = Metric(
-    "fabric_queue_depth_requests", Kind.GAUGE, "Requests that free home capacity cannot hold."
-)
+QUEUE_REQUESTS = Metric("fabric_queue_depth_requests", Kind.GAUGE, "Requests that free home capacity cannot hold.")
 BURST_OPEN = Metric("fabric_burst_open", Kind.GAUGE, "1 while the baseline lets the burst buy.")
 SPEND = Metric("fabric_spend_usd_per_hour", Kind.GAUGE, "Price of all burst nodes now, in dollars per hour.")
-LAUNCHES = Metric(
-    "fabric_launches_total", Kind.COUNTER, "Launch attempts by site and result.", ("site", "result")
-)
-TERMINATIONS = Metric(
-    "fabric_terminations_total", Kind.COUNTER, "Instances whose end was seen, by site.", ("site",)
-)
+LAUNCHES = Metric("fabric_launches_total", Kind.COUNTER, "Launch attempts by site and result.", ("site", "result"))
+TERMINATIONS = Metric("fabric_terminations_total", Kind.COUNTER, "Instances whose end was seen, by site.", ("site",))
 REFUSED_TO_END = Metric(
     "fabric_refused_to_end_total",
     Kind.COUNTER,
@@ -71,9 +63,7 @@ CONFIG_PROBLEMS = Metric(
     Kind.GAUGE,
     "Problems of the last edit of the configuration; 0 when it was accepted.",
 )
-ONPREM_DEAD = Metric(
-    "fabric_onprem_nodes_dead", Kind.GAUGE, "On-prem nodes that are named but not in the cluster."
-)
+ONPREM_DEAD = Metric("fabric_onprem_nodes_dead", Kind.GAUGE, "On-prem nodes that are named but not in the cluster.")
 
 # every process that talks to a provider
 PROVIDER_SECONDS = Metric(
@@ -91,10 +81,10 @@ JOINS = Metric("fabric_joins_total", Kind.COUNTER, "Join requests by result.", (
 LEASES = Metric("fabric_lease_renewals_total", Kind.COUNTER, "Lease renewals by answer.", ("answer",))
 
 # reaper
-SWEEPS = Metric(
-    "fabric_sweeps_total", Kind.COUNTER, "Sweeps of the reaper by site and result.", ("site", "result")
+SWEEPS = Metric("fabric_sweeps_total", Kind.COUNTER, "Sweeps of the reaper by site and result.", ("site", "result"))
+REAPED = Metric(
+    "fabric_reaped_total", Kind.COUNTER, "Instances that a sweep found had to end, by cause.", ("site", "cause")
 )
-REAPED = Metric("fabric_reaped_total", Kind.COUNTER, "Instances the reaper asked to end.", ("site", "cause"))
 
 METRICS: tuple[Metric, ...] = (
     TICKS,
