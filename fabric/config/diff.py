@@ -37,15 +37,16 @@ def diff(old: Config, new: Config, live_node_types: Collection[str]) -> Changes 
         live_node_types: node types (``site.key``) of which a machine exists or has been asked for. Ray stops
             scaling when it meets a live node whose type it does not know, so these stay as they are.
     """
-    findings = [*_live_types(old, new, live_node_types), *_fixed_while_running(old, new)]
+    findings = [*live_type_findings(old, new, live_node_types), *_fixed_while_running(old, new)]
     if findings:
         return Refusals(tuple(findings))
     return Changes(tuple(_sentences(_dump(old), _dump(new))))
 
 
-def _live_types(old: Config, new: Config, live: Collection[str]) -> Iterator[Finding]:
+def live_type_findings(old: Config, new: Config, live_node_types: Collection[str]) -> Iterator[Finding]:
+    """What an edit may not do even while everything is started anew: drop or change a node type that is in use."""
     before, after = node_types(old), node_types(new)
-    for name in sorted(live):
+    for name in sorted(live_node_types):
         if name == HEAD or name not in before:
             continue
         site, _, key = name.partition(".")

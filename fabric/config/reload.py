@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import os
 import stat
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
 
-from fabric.config.diff import Changes, diff
-from fabric.config.load import digest, load, position_of
+from fabric.config.diff import Changes, diff, live_type_findings
+from fabric.config.load import Loaded, digest, load, position_of
 from fabric.config.problems import Finding, Problem, Problems
 from fabric.config.resolve import resolve
 from fabric.config.schema import Config
@@ -66,18 +66,19 @@ class ConfigFile:
 
     Args:
         path: the file. It may be replaced, half written or gone at any time.
-        live: node types of which a machine exists or has been asked for; asked at every edit.
-        keep: a file that always holds the last good configuration. With it a process can start while the file
-            is bad: it goes on with what was in force before.
+        live: node types of which a machine exists or has been asked for; asked at every edit. Given by the one
+            process that judges edits, the controller; None elsewhere.
+        keep: a file that holds the last good configuration, written by the process that judges. With it any
+            process can start while the file is bad: it goes on with what was in force before.
 
     Raises:
-        BadConfigError: the file is bad and ``keep`` holds nothing good.
+        BadConfigError: the file is bad, or drops a node type in use, and ``keep`` holds nothing good.
     """
 
     def __init__(
         self,
         path: str | os.PathLike[str],
-        live: Callable[[], Collection[str]] = tuple,
+        live: Callable[[], Collection[str]] | None = None,
         keep: str | os.PathLike[str] | None = None,
     ) -> None:
         self.path = Path(path)
@@ -86,16 +87,22 @@ class ConfigFile:
         self._keep = None if keep is None else Path(keep)
         self._refused = False
         content = _content(self.path)
-        loaded = Problems((content,)) if isinstance(content, Problem) else load(content, str(self.path))
+        loaded: Loaded = Problems((content,)) if isinstance(content, Problem) else load(content, str(self.path))
+        kept = None if self._keep is None else _content(self._keep)
+        in_force = load(kept, str(self._keep)) if isinstance(kept, bytes) else None
         self._seen = "" if isinstance(content, Problem) else digest(content)
-        if isinstance(loaded, Problems):
+        if isinstance(content, bytes) and isinstance(loaded, Config):
+            dropped = live_type_findings(in_force, loaded, self._live_types()) if isinstance(in_force, Config) else ()
+            self.problems = self._placed(content, dropped)
+            self._refused = bool(self.problems)
+            if not self._refused:
+                self._accept(content, loaded)
+                return
+        elif isinstance(loaded, Problems):
             self.problems = loaded.items
-            content = self._kept(loaded)
-            loaded = load(content, str(self._keep))
-            if isinstance(loaded, Problems):
-                raise BadConfigError(Problems(self.problems))
-        assert isinstance(content, bytes)  # noqa: S101 - a good configuration was read from it
-        self._accept(content, loaded)
+        if not isinstance(kept, bytes) or not isinstance(in_force, Config):
+            raise BadConfigError(Problems(self.problems))
+        self._accept(kept, in_force)
 
     @property
     def current(self) -> Config:
@@ -118,11 +125,9 @@ class ConfigFile:
         loaded = load(content, str(self.path))
         if isinstance(loaded, Problems):
             return self._reject(seen, loaded.items)
-        edit = diff(self._written, loaded, self._live())
+        edit = diff(self._written, loaded, self._live_types())
         if not isinstance(edit, Changes):
-            text = content.decode("utf-8")
-            problems = tuple(_place(str(self.path), text, finding) for finding in edit.findings)
-            return self._reject(seen, problems, refused=True)
+            return self._reject(seen, self._placed(content, edit.findings), refused=True)
         self._seen, self._refused, self.problems = seen, False, ()
         self._accept(content, loaded)
         return Reload(Outcome.CHANGED, seen, changes=edit.sentences)
@@ -136,14 +141,19 @@ class ConfigFile:
     def _accept(self, content: bytes, loaded: Config) -> None:
         self._written, self._digest = loaded, digest(content)
         self._current = resolve(loaded, _folder(self.path))
-        if self._keep is not None:
-            _replace(self._keep, content)
+        if self._keep is not None and self._live is not None:
+            self.problems += _kept_copy(self._keep, content)
 
-    def _kept(self, problems: Problems) -> bytes:
-        content = None if self._keep is None else _content(self._keep)
-        if not isinstance(content, bytes):
-            raise BadConfigError(problems)
-        return content
+    def _live_types(self) -> Collection[str]:
+        return () if self._live is None else self._live()
+
+    def _placed(self, content: bytes, findings: Iterable[Finding]) -> tuple[Problem, ...]:
+        """Findings as problems of the file, at their places."""
+        text = content.decode("utf-8")
+        return tuple(
+            Problem(str(self.path), *position_of(text, finding.path), finding.what, finding.remedy)
+            for finding in findings
+        )
 
 
 def _content(path: Path) -> bytes | Problem:
@@ -161,18 +171,20 @@ def _content(path: Path) -> bytes | Problem:
         return Problem(str(path), 1, 1, f"the file cannot be read: {reason}", "check its path and permissions")
 
 
-def _place(file: str, text: str, finding: Finding) -> Problem:
-    at = position_of(text, finding.path)
-    return Problem(file, at.line, at.column, finding.what, finding.remedy)
-
-
 def _folder(path: Path) -> Path:
     return path.resolve().parent
 
 
-def _replace(path: Path, content: bytes) -> None:
-    """Write ``content`` so that a crash leaves the old file or the new one, whole."""
-    path.parent.mkdir(parents=True, exist_ok=True)
+def _kept_copy(path: Path, content: bytes) -> tuple[Problem, ...]:
+    """Write ``content`` so that a crash leaves the old file or the new one, whole; the problem, if it cannot be."""
     draft = path.with_name(f"{path.name}.new")
-    draft.write_bytes(content)
-    draft.replace(path)
+    try:
+        if path.is_file() and path.read_bytes() == content:
+            return ()
+        path.parent.mkdir(parents=True, exist_ok=True)
+        draft.write_bytes(content)
+        draft.replace(path)
+    except OSError as error:
+        what = f"the copy of the last good configuration cannot be written: {error.strerror}"
+        return (Problem(str(path), 1, 1, what, "make room, or correct the permissions of the state folder"),)
+    return ()

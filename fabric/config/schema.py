@@ -156,7 +156,7 @@ Site = Annotated[OnPremSite | SandboxSite, Field(discriminator="kind")]
 
 
 class ThresholdBlock(Block):
-    """The burst may open when the queue depth has been at least this for this long. Of `gpus` and `cpus`, all that are given count."""
+    """The burst may open when the queue depth has been at least this for this long, in every unit given."""
 
     gpus: float = Field(default=0, ge=0, le=1_000_000, description="queue depth in GPUs; 0: not looked at")
     cpus: float = Field(default=0, ge=0, le=1_000_000, description="queue depth in CPUs; 0: not looked at")
