@@ -40,7 +40,7 @@ class CliError(click.ClickException):
 
     def __init__(self, code: Exit, sentence: str, remedy: str = "") -> None:
         super().__init__(sentence)
-        self.exit_code = code
+        self.exit_code = code  # pyright: ignore[reportAttributeAccessIssue] - click declares it per class
         self.remedy = remedy
 
     def format_message(self) -> str:

@@ -100,14 +100,14 @@ def _accept_config(command: click.Command) -> None:
 @click.version_option(package_name="elastic-ai-fabric", prog_name="fabric")
 @click.pass_context
 def cli(ctx: click.Context) -> None:
-    r"""One Ray cluster over your own GPUs and rented ones, bought only when the queue says so.
+    """One Ray cluster over your own GPUs and rented ones, bought only when the queue says so.
 
     \b
     fabric up       start everything on this machine
     fabric status   see it
     fabric why      ask it
     fabric down     give everything back and stop
-    """
+    """  # noqa: D301 - \b is click's mark for "do not wrap"
     ctx.ensure_object(dict)
 
 

@@ -1,6 +1,6 @@
 """Becomes the Ray head, the way KubeRay runs it: without Ray's own autoscaler, because our controller is it.
 
-python -m fabric.cli.run_head --config fabric.yaml
+``python -m fabric.cli.run_head --config fabric.yaml``
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ def main(arguments: list[str] | None = None) -> int:
     # A head whose parent was killed may have left its GCS behind, on the port this one needs.
     end(run.processes(HEAD), grace_s=3)
     os.environ.update(environment())
-    os.execv(sys.executable, [sys.executable, *command(config, run)])
+    return os.execv(sys.executable, [sys.executable, *command(config, run)])  # noqa: S606 - there is no shell
 
 
 def command(config: Config, run: RunDir) -> list[str]:

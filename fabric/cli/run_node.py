@@ -1,6 +1,6 @@
-"""Becomes one of your own nodes on this very machine: issues its join ticket, then runs the same boot script as a cloud.
+"""Becomes one of your own nodes on this machine: issues its join ticket, then runs the boot script of any cloud.
 
-python -m fabric.cli.run_node --config fabric.yaml --site home --node a
+``python -m fabric.cli.run_node --config fabric.yaml --site home --node a``
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ def main(arguments: list[str] | None = None) -> int:
     except JournalUnavailableError as error:
         print(error, file=sys.stderr)
         return 3
-    os.execv("/bin/sh", ["/bin/sh", str(script)])
+    return os.execv("/bin/sh", ["/bin/sh", str(script)])  # noqa: S606 - the shell is what runs a boot script
 
 
 def _write_script(config: Config, node: LocalNode) -> Path:

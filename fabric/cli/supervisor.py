@@ -104,7 +104,7 @@ class Supervisor:
                 name=str(info["name"]),
                 state=str(info["statename"]),
                 pid=int(info["pid"]),
-                up_s=float(max(0, info["now"] - info["start"])) if info["statename"] == "RUNNING" else 0.0,
+                up_s=float(max(0, int(info["now"]) - int(info["start"]))) if info["statename"] == "RUNNING" else 0.0,
                 detail=str(info["spawnerr"] or info["description"]),
             )
             for info in listed
@@ -127,7 +127,7 @@ class Supervisor:
         except (OSError, xmlrpc.client.Error, http.client.HTTPException):
             return
 
-    def _call(self, method: str, *arguments: object) -> list[dict[str, str | int]]:
+    def _call(self, method: str, *arguments: str | bool) -> list[dict[str, str | int]]:
         link = _UnixConnection(str(self._socket), timeout=60)
         try:
             body = xmlrpc.client.dumps(arguments, method)
