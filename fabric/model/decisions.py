@@ -55,7 +55,7 @@ class Reason:
     """One reason: its code and the facts of this case (units are in the fact's name, ``_s``, ``_micro_usd``)."""
 
     code: ReasonCode
-    facts: Mapping[str, Fact] = field(default_factory=dict)
+    facts: Mapping[str, Fact] = field(default_factory=dict[str, Fact])
 
 
 class DrainMethod(StrEnum):
@@ -122,11 +122,13 @@ class BaselineState:
         above_since: per threshold, Unix seconds since when the depth has been at or above it; None if below.
         open_since: when the burst opened; None while closed.
         open_threshold: index of the threshold that opened it.
+        below_since: while open, since when the depth has been below every threshold; None otherwise.
     """
 
     above_since: tuple[float | None, ...] = ()
     open_since: float | None = None
     open_threshold: int | None = None
+    below_since: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,11 +140,14 @@ class Decision:
         launches, drains, refusals: what to do and what not, each with reasons.
         depth: queue depth this tick.
         baseline: the baseline's state after this tick, to be handed to the next.
-        infeasible_demands: indices into the snapshot's demands that no node type could ever hold, with the
-            number of requests left over.
+        infeasible_demands: indices into the snapshot's demands that nothing there or allowed to be bought can
+            hold, with the number of requests left over. Work that only waits (for the baseline, for home, for
+            a refused offer or a budget) is not among them.
         infeasible_gangs: gang ids that could not be planned whole.
         infeasible_constraints: True when ``request_resources`` cannot be met.
         spend_per_hour: price of all burst nodes after this decision, micro-USD per hour.
+        unneeded_since: node id of a launch that nobody needs, to the Unix time since which; handed to the next
+            tick in ``Snapshot.unneeded_since``.
     """
 
     at: float
@@ -155,3 +160,4 @@ class Decision:
     infeasible_gangs: tuple[str, ...] = ()
     infeasible_constraints: bool = False
     spend_per_hour: MicroUSD = 0
+    unneeded_since: Mapping[str, float] = field(default_factory=dict[str, float])

@@ -45,6 +45,7 @@ class NodeType:
         idle_timeout_s: own idle time-out; None uses the snapshot's.
         priority: tie-break between otherwise equal types; higher first (Ray's node-type priority).
         availability: 1.0 when launches have been succeeding, toward 0.0 after refusals (tie-break).
+        recovering: the same, rising back to 1.0 with time (Ray's recoverable availability; an earlier tie-break).
     """
 
     name: str
@@ -58,6 +59,7 @@ class NodeType:
     priority: int = 0
     availability: float = 1.0
     config_hash: str = ""
+    recovering: float = 1.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,6 +115,7 @@ class Node:
         idle_s: seconds Ray has seen it idle; 0 while busy or not yet running.
         since: Unix seconds when it entered its phase; None if unknown.
         joined_at: Unix seconds when it became a Ray node; None before.
+        launched_at: Unix seconds when it was asked for; None if unknown.
         is_head: the Ray head.
     """
 
@@ -132,3 +135,4 @@ class Node:
     joined_at: float | None = None
     is_head: bool = False
     config_hash: str = ""
+    launched_at: float | None = None
