@@ -2,20 +2,25 @@
 
 from __future__ import annotations
 
+import json
 import signal
 import socket
 import subprocess
 import sys
+from ipaddress import IPv4Network
 from pathlib import Path
 from typing import Any
 
 import httpx
 
 from autoscaler.providers.sandbox import SandboxProvider
+from autoscaler.sandbox.machine import MARK
 from tests.conftest import wait_until
 
 SITE = "sand"
 CONFIG = """
+listen: {{gateway: "{host}:8400"}}
+ray: {{address: "{host}"}}
 sites:
   home:
     kind: onprem
@@ -42,20 +47,70 @@ def unused_port() -> int:
 
 
 class SandboxServer:
-    """One sandbox server; ``stop`` switches the cloud off, ``kill`` is ``kill -9`` of the server alone."""
+    """One sandbox server, in namespaces if it has a subnet.
 
-    def __init__(self, directory: Path, port: int, network: str = "{mode: host}") -> None:
+    ``stop`` switches the cloud off, ``kill`` is ``kill -9`` of the server alone.
+    """
+
+    def __init__(self, directory: Path, port: int, subnet: str = "") -> None:
         self.config = directory / "fabric.yaml"
         self.state = directory / "state" / "sandbox" / SITE
         self.url = f"http://127.0.0.1:{port}"
         self.log = directory / "server.log"
-        self.http = httpx.Client(base_url=self.url, timeout=10, trust_env=False)
+        self.open()
         self._process: subprocess.Popen[bytes] | None = None
-        self.config.write_text(CONFIG.format(port=port, network=network))
+        network = f"{{mode: namespaces, subnet: {subnet}}}" if subnet else "{mode: host}"
+        host = str(IPv4Network(subnet)[1]) if subnet else "127.0.0.1"
+        self.config.write_text(CONFIG.format(port=port, network=network, host=host))
+
+    def open(self) -> None:
+        """Open a connection, also again after ``stop``."""
+        self.http = httpx.Client(base_url=self.url, timeout=10, trust_env=False)
 
     def command(self, *more: str) -> list[str]:
         """The command line of the server."""
         return [sys.executable, "-m", "autoscaler.sandbox.main", "--config", str(self.config), *more]
+
+    def launch(self, token: str, user_data: str, node_type: str = "quick", **more: Any) -> dict[str, Any]:
+        """Launch an instance; its view."""
+        request = {"token": token, "node_type": node_type, "zone": "a", "market": "on-demand", **more}
+        reply = self.http.post("/v1/instances", json={"user_data": user_data, **request})
+        assert reply.status_code == 202, reply.text
+        return reply.json()
+
+    def show(self, token: str) -> dict[str, Any]:
+        """An instance as the cloud shows it."""
+        return self.get(f"/v1/instances/{token}")
+
+    def wait_for(self, token: str, state: str, timeout: float = 20.0) -> dict[str, Any]:
+        """The instance once it is in ``state``."""
+        wait_until(lambda: self.show(token)["state"] == state, timeout, f"{token} {state}")
+        return self.show(token)
+
+    def terminate(self, token: str) -> dict[str, Any]:
+        """End an instance and wait for it."""
+        self.http.delete(f"/v1/instances/{self.show(token)['id']}")
+        return self.wait_for(token, "ended")
+
+    def processes(self, instance_id: str = "") -> list[int]:
+        """Processes of one machine, or of all of this server's, by the mark in their environment."""
+        wanted = f"{MARK}={instance_id}".encode()
+        work = str(self.state).encode()
+        found = []
+        for environ in Path("/proc").glob("[0-9]*/environ"):
+            try:
+                content = environ.read_bytes()
+                cwd = str((environ.parent / "cwd").readlink()).encode()
+            except OSError:
+                continue
+            if wanted in content and (work in content or cwd.startswith(work)):
+                found.append(int(environ.parent.name))
+        return found
+
+    def pid(self, token: str) -> int:
+        """The process of a machine that runs or ran."""
+        machine = self.state / "machines" / self.show(token)["id"] / "machine.json"
+        return int(json.loads(machine.read_text())["pid"])
 
     def start(self) -> SandboxServer:
         """Start the server and wait until it answers."""

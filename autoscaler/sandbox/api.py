@@ -7,6 +7,7 @@ from typing import Annotated, Any
 from fastapi import FastAPI, Path, Query, Request, Response
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse, PlainTextResponse
+from starlette.datastructures import URL
 from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp, Receive, Scope, Send
 
@@ -49,7 +50,7 @@ def make_app(cloud: Cloud, metadata_only_at: str | None = None) -> ASGIApp:
     _add_money(app, cloud)
     _add_faults(app, cloud)
     _add_metadata(app, cloud)
-    return app if metadata_only_at is None else _OnlyMetadata(app, metadata_only_at)
+    return _Gate(app, metadata_only_at)
 
 
 def _add_instances(app: FastAPI, cloud: Cloud) -> None:
@@ -213,19 +214,30 @@ def _error(code: ErrorCode, message: str, status: int | None = None, headers: di
     return JSONResponse(body, STATUS[code] if status is None else status, headers)
 
 
-class _OnlyMetadata:
-    """On the machines' side of the network nothing is answered but what machines may ask."""
+class _Gate:
+    """Turns away what has no business here.
 
-    def __init__(self, app: ASGIApp, address: str) -> None:
+    Machines, on their side of the network, may ask for their metadata and nothing else. Elsewhere the request must
+    name the address it came in at: a web page can make a browser call this server under a name of its own.
+    """
+
+    def __init__(self, app: ASGIApp, machines_side: str | None) -> None:
         self._app = app
-        self._address = address
+        self._machines_side = machines_side
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        outside = scope["type"] == "http" and scope["server"][0] == self._address
-        if outside and not scope["path"].startswith("/metadata/"):
-            await _error(ErrorCode.INVALID_REQUEST, "only /metadata is answered here", 404)(scope, receive, send)
-        else:
+        problem = self._problem(scope) if scope["type"] == "http" else None
+        if problem is None:
             await self._app(scope, receive, send)
+        else:
+            await _error(ErrorCode.INVALID_REQUEST, problem)(scope, receive, send)
+
+    def _problem(self, scope: Scope) -> str | None:
+        address: str = scope["server"][0]
+        if address == self._machines_side:
+            return None if scope["path"].startswith("/metadata/") else "only /metadata is answered here"
+        host = URL(scope=scope).hostname
+        return None if host in (address, "localhost") else f"this is not {host}, it is {address}"
 
 
 class _BrokenOff(Response):

@@ -128,7 +128,7 @@ class Cloud:
     def bill(self, owner: str | None = None) -> Bill:
         """Every instance there ever was, with what it costs; those that still run are counted up to now."""
         now_ms = self._now_ms()
-        lines = [_line(record, now_ms) for record in self.store.all(owner)]
+        lines = [bill_line(record, now_ms) for record in self.store.all(owner)]
         return Bill(
             site=self.site_name,
             at_ms=now_ms,
@@ -204,7 +204,8 @@ class Cloud:
         raise LostReplyError
 
 
-def _line(record: Record, now_ms: int) -> BillLine:
+def bill_line(record: Record, now_ms: int) -> BillLine:
+    """What one instance costs, or costs so far."""
     until_ms = now_ms if record.ended_at_ms is None else record.ended_at_ms
     lifetime_ms = until_ms - record.launched_at_ms
     return BillLine(

@@ -58,10 +58,14 @@ class Hypervisor:
         script.touch(mode=0o600)
         script.write_text(user_data)
 
-    def boot(self, instance_id: str, address: str) -> None:
-        """Switch the machine on, unless it ever was: a server killed in the middle of this comes by again."""
-        if self._home(instance_id, "machine.json").exists():
-            return
+    def boot(self, instance_id: str, address: str) -> bool:
+        """Switch the machine on, unless it is on its way; whether it is.
+
+        Can be repeated until ``up_since_ms`` knows the machine, also by the next server when this one is killed in
+        the middle of it: the machine's lock lets one run only.
+        """
+        if instance_id in self._started:
+            return self._starting(instance_id) is not None
         home = self._home(instance_id)
         (home / "work").mkdir(mode=0o700, exist_ok=True)
         netns = self._network.connect(address)
@@ -83,6 +87,14 @@ class Hypervisor:
                 cwd=home,
                 env={MARK: instance_id},
             )
+        return True
+
+    def up_since_ms(self, instance_id: str) -> int | None:
+        """Since when the machine runs, or when it began if it has ended; None if it never came up."""
+        try:
+            return int(json.loads(self._home(instance_id, "machine.json").read_text())["at_ms"])
+        except (OSError, ValueError):
+            return None
 
     def pid(self, instance_id: str) -> int | None:
         """The machine's process while it runs."""

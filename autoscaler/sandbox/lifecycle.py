@@ -24,8 +24,9 @@ from fabric.model.nodes import Market
 SPOT_RECLAIM = "spot reclaim"
 HOST_FAILURE = "host failure"
 POWERED_OFF = "powered off"
-OVERDUE_MS = 10_000
+OVERDUE_MS = 6_000
 IDLE_MS = 1000
+STARTING_MS = 20
 
 _log = structlog.get_logger("sandbox")
 
@@ -104,15 +105,19 @@ class Lifecycle:
         elif record.boot_at_ms is not None and record.boot_at_ms > now_ms:
             yield record.boot_at_ms
         elif record.boot_at_ms is not None:
-            self._hypervisor.boot(record.id, record.address)
-            self._store.update(
-                record.id, (InstanceState.PENDING,), state=InstanceState.RUNNING, running_at_ms=self._now_ms()
-            )
-            self._store.update(record.id, pid=self._hypervisor.pid(record.id))
-            _log.info("machine.booted", instance=record.id, token=record.token, address=record.address)
-            yield now_ms
+            yield self._boot(record, now_ms)
         if record.reclaim_at_ms is not None:
             yield record.reclaim_at_ms
+
+    def _boot(self, record: Record, now_ms: int) -> int:
+        up_since_ms = self._hypervisor.up_since_ms(record.id)
+        if up_since_ms is None:
+            on_its_way = self._hypervisor.boot(record.id, record.address)
+            return now_ms + (STARTING_MS if on_its_way else IDLE_MS)
+        running = {"state": InstanceState.RUNNING, "running_at_ms": up_since_ms}
+        self._store.update(record.id, (InstanceState.PENDING,), **running, pid=self._hypervisor.pid(record.id))
+        _log.info("machine.booted", instance=record.id, token=record.token, address=record.address)
+        return now_ms
 
     def _reclaim_if_due(self, record: Record, now_ms: int) -> Iterator[int]:
         if record.reclaim_at_ms is not None:
@@ -143,7 +148,7 @@ class Lifecycle:
             self._power_off_sent.add(record.id)
             yield overdue_ms
         else:
-            yield overdue_ms if record.id in self._power_off_sent else now_ms + 50
+            yield overdue_ms if record.id in self._power_off_sent else now_ms + STARTING_MS
 
     def _finish(self, record: Record, now_ms: int, default_reason: str) -> None:
         """Write down the end of an instance whose machine does not run (any more)."""

@@ -5,7 +5,7 @@ that it starts in milliseconds. The directory holds:
 
     spec.json       what to run (``MachineSpec``)
     user-data       the sh script the machine was launched with
-    machine.json    pid and start identity, written when the machine is up
+    machine.json    pid, start identity and time, written when the machine is up
     heartbeat       touched every second while the machine runs
     exit.json       when and how it ended, written as its last act
     console.log     output of the user data
@@ -118,7 +118,8 @@ def main(directory: Path) -> int:
         spec = MachineSpec(**json.loads((directory / "spec.json").read_text()))
         (directory / "heartbeat").touch()
         _write_power_switch(directory, pid=1 if spec.netns else os.getpid())
-        write_json(directory / "machine.json", {"pid": os.getpid(), "start": start_identity(os.getpid())})
+        up = {"pid": os.getpid(), "start": start_identity(os.getpid()), "at_ms": time.time_ns() // 1_000_000}
+        write_json(directory / "machine.json", up)
         code, asked = _run_in_namespaces(directory, spec) if spec.netns else _run_on_host(directory, spec)
         ended_at_ms = time.time_ns() // 1_000_000
         write_json(directory / "exit.json", {"ended_at_ms": ended_at_ms, "code": code, "asked": asked})
@@ -249,7 +250,8 @@ def _reap() -> Iterator[tuple[int, int]]:
             return
         if pid == 0:
             return
-        yield pid, os.waitstatus_to_exitcode(status)
+        code = os.waitstatus_to_exitcode(status)
+        yield pid, (code if code >= 0 else 128 - code)  # as a shell says it
 
 
 def _has_children() -> bool:

@@ -91,10 +91,7 @@ def _serve(place: Place, *, end_all: bool) -> None:
     if apart and not end_all:
         listeners.append(_listen(metadata_host, port, "machine metadata", "the port of the site's `endpoint`"))
     hypervisor = Hypervisor(place.state / "machines", network, f"http://{_bracketed(metadata_host)}:{port}")
-    try:
-        catalogue = Catalogue(place.site_name, place.site, store, _now_ms)
-    except ValueError as error:
-        raise CannotStartError(str(error)) from error
+    catalogue = Catalogue(place.site_name, place.site, store, _now_ms)
     cloud = Cloud(place.site_name, catalogue, store, hypervisor, network, _now_ms)
     network.keep_only(record.address for record in store.live())
     _forget_old(store, hypervisor)
@@ -149,13 +146,7 @@ def _find_site(path: Path, name: str | None) -> Place:
         asked = "say which site with --site" if name is None else f"{path} has no sandbox site {name!r}"
         raise CannotStartError(f"{asked}; sandbox sites there: {there}")
     site = sandboxes[name]
-    place = Place(config, name, site, Path(config.fabric.state) / "sandbox" / name)
-    if not place.listen[0].startswith("127.") and place.listen[0] not in ("localhost", "::1"):
-        raise CannotStartError(
-            f"the sandbox runs whatever user data it is given and asks for no password, so it listens on loopback"
-            f" only; set the endpoint of site {name} to 127.0.0.1:{place.listen[1]}"
-        )
-    return place
+    return Place(config, name, site, Path(config.fabric.state) / "sandbox" / name)
 
 
 def _lock(place: Place) -> TextIO:

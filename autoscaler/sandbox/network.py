@@ -107,12 +107,7 @@ class Namespaces:
     """A bridge for the site, and a network namespace with its own address for each machine (Linux, root)."""
 
     def __init__(self, subnet: str, site_key: str) -> None:
-        try:
-            self._subnet = ipaddress.IPv4Network(subnet)
-        except ValueError as error:
-            raise NetworkError(f"{subnet!r} is not an IPv4 subnet ({error}); write for example 10.88.0.0/24") from None
-        if self._subnet.num_addresses < 4:
-            raise NetworkError(f"{subnet} has no room for a machine; use for example 10.88.0.0/24")
+        self._subnet = ipaddress.IPv4Network(subnet)
         if os.geteuid() != 0:
             raise NetworkError("network mode `namespaces` needs root; start as root, or set `network: {mode: host}`")
         if shutil.which("ip") is None:
@@ -159,14 +154,14 @@ class Namespaces:
         raise NoAddressLeftError(f"all addresses of {self._subnet} are in use")
 
     def connect(self, address: str) -> str:
-        """Namespace, cable and address of one machine; the namespace's name."""
-        self.disconnect(address)
-        name = self._namespace(address)
-        cable = self._cable(address)
-        _ip("netns", "add", name)
-        _ip("link", "add", cable, "type", "veth", "peer", "name", "eth0", "netns", name)
+        """Namespace, cable and address of one machine, as far as they are missing; the namespace's name."""
+        name, cable = self._namespace(address), self._cable(address)
+        if not Path("/run/netns", name).exists():
+            _ip("netns", "add", name)
+        if not Path("/sys/class/net", cable).exists():
+            _ip("link", "add", cable, "type", "veth", "peer", "name", "eth0", "netns", name)
         _ip("link", "set", cable, "master", self.bridge, "up")
-        _ip("-netns", name, "address", "add", f"{address}/{self._subnet.prefixlen}", "dev", "eth0")
+        _ip("-netns", name, "address", "replace", f"{address}/{self._subnet.prefixlen}", "dev", "eth0")
         _ip("-netns", name, "link", "set", "lo", "up")
         _ip("-netns", name, "link", "set", "eth0", "up")
         return name
