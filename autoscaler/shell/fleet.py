@@ -12,6 +12,7 @@ from autoscaler.providers.base import InstanceState
 from autoscaler.ray.autoscaler import RayNode
 from autoscaler.ray.provider import FleetNode, LaunchFailure, Listing
 from autoscaler.shell.book import Book
+from autoscaler.shell.brain import Batch, GivenBack
 from autoscaler.shell.buy import Berth, BerthState, Buyer
 from autoscaler.shell.crashpoints import reached
 from autoscaler.shell.home import HomeWatch
@@ -19,7 +20,6 @@ from autoscaler.shell.sweep import SiteView
 from fabric.config.resolve import HEAD
 from fabric.journal.base import Draft
 from fabric.model.events import Event
-from fabric.model.nodes import Offer
 
 _GOING = (Phase.ENDING, Phase.ENDED)
 
@@ -27,11 +27,11 @@ _GOING = (Phase.ENDING, Phase.ENDED)
 class Plans(Protocol):
     """What the brain's last decision meant."""
 
-    def offers_for(self, node_type: str) -> Sequence[Offer]:
-        """Offers to try for the next machines of this type, best first."""
+    def batches_for(self, node_type: str, count: int) -> Sequence[Batch]:
+        """How to buy ``count`` machines of this type: batches that add up to it."""
         ...
 
-    def cause_of(self, token: str) -> str | None:
+    def cause_of(self, token: str) -> GivenBack | None:
         """Why the brain gave this machine back; None if it did not."""
         ...
 
@@ -106,7 +106,8 @@ class BurstFleet:
 
     def launch(self, node_type: str, count: int, request_id: str) -> None:
         """See ``Fleet.launch``."""
-        self._buyer.buy(request_id, node_type, count, self._plans.offers_for(node_type))
+        for batch in self._plans.batches_for(node_type, count):
+            self._buyer.buy(request_id, node_type, batch.count, batch.offers)
 
     def end(self, token: str) -> None:
         """See ``Fleet.end``. The cloud is asked by the site's sweep, again and again until it is gone."""
@@ -115,9 +116,11 @@ class BurstFleet:
             return
         planned = self._plans.cause_of(token)
         lost = planned is None and record.phase in (Phase.RUNNING, Phase.DRAINING)
-        cause = planned or ("node_lost" if lost or record.phase is Phase.LOST else "join_deadline")
+        cause = planned.cause if planned else "node_lost" if lost or record.phase is Phase.LOST else "join_deadline"
         drafts = [Draft(Event.NODE_LOST, {"token": token, "ray_node_id": self._ray_node_id(token)})] if lost else []
-        ending = {"token": token, "instance": record.instance, "cause": cause, "by": "controller"}
+        ending: dict[str, object] = {"token": token, "instance": record.instance, "cause": cause, "by": "controller"}
+        if planned is not None:
+            ending["idle_s"] = planned.idle_s
         reached("end.before_intent")
         self._book.append(*drafts, Draft(Event.TERMINATE_INTENDED, ending))
         reached("end.after_intent")

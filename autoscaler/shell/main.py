@@ -1,0 +1,46 @@
+"""The controller process: ``python -m autoscaler.shell.main --config fabric.yaml``."""
+
+from __future__ import annotations
+
+import argparse
+import signal
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+from autoscaler.shell.controller import Controller
+from fabric.config.reload import BadConfigError
+from fabric.config.schema import Config
+from fabric.journal.base import Journal, JournalUnavailableError
+from fabric.journal.sqlite import SqliteJournal
+from fabric.telemetry.emit import configure_logging
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run until SIGTERM. Returns 0, 2 for a bad configuration, 3 for a journal or an address that cannot be had."""
+    parser = argparse.ArgumentParser(prog="python -m autoscaler.shell.main", description="Run the controller.")
+    parser.add_argument("--config", required=True, type=Path, help="path of fabric.yaml")
+    parser.add_argument("--keep", type=Path, help="file that always holds the last good configuration")
+    options = parser.parse_args(arguments)
+    configure_logging("controller")
+    try:
+        controller = Controller(options.config, options.keep, _open_journal)
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, lambda *_: controller.stop())
+        controller.run()
+    except BadConfigError as error:
+        print(error, file=sys.stderr)
+        return 2
+    except (JournalUnavailableError, OSError) as error:
+        print(error, file=sys.stderr)
+        return 3
+    return 0
+
+
+def _open_journal(config: Config) -> Journal:
+    return SqliteJournal(config.fabric.journal.removeprefix("sqlite:"), "controller", time.time)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
