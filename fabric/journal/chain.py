@@ -84,10 +84,10 @@ def canonical(value: Any) -> str:
     """
     try:
         text = _ENCODER.encode(value)
-        same = text == _ENCODER.encode(json.loads(text))
+        keys_are_text = _keys_are_text(value)
     except (TypeError, ValueError, RecursionError) as error:
         raise ValueError(f"this cannot be written to the journal as JSON: {error}") from error
-    if not same:
+    if not keys_are_text:
         raise ValueError("this cannot be written to the journal as JSON: a key of an object is not a string")
     return text
 
@@ -170,6 +170,15 @@ def parse_lines(lines: Iterable[str]) -> Iterator[Stored | Unreadable]:
         yield item
 
 
+def _keys_are_text(value: Any) -> bool:
+    if isinstance(value, dict):
+        pairs = cast(dict[object, Any], value)
+        return all(isinstance(key, str) and _keys_are_text(item) for key, item in pairs.items())
+    if isinstance(value, list | tuple):
+        return all(_keys_are_text(item) for item in cast(list[Any], value))
+    return True
+
+
 def _body(seq: int, at_us: int, actor: str, kind: str, once: str | None, data: str, previous: str) -> str:
     key = "null" if once is None else _quote(once)
     return (
@@ -179,10 +188,11 @@ def _body(seq: int, at_us: int, actor: str, kind: str, once: str | None, data: s
 
 
 def _problem(item: Stored, before: Head) -> Break | None:
-    if item.seq > before.seq + 1:
-        return Break(before.seq + 1, f"missing: entry {before.seq} is followed by entry {item.seq}")
-    if item.seq <= before.seq:
-        return Break(item.seq, f"out of order: it stands after entry {before.seq}")
+    place = before.seq + 1
+    if item.seq > place:
+        return Break(place, f"missing: entry {before.seq} is followed by entry {item.seq}")
+    if item.seq < place:
+        return Break(place, f"out of order: entry {item.seq} stands in its place")
     if digest(item.body()) != item.hash:
         return Break(item.seq, "changed: its content does not have the hash that is stored with it")
     if item.previous != before.hash:
