@@ -8,11 +8,13 @@ from __future__ import annotations
 
 import contextlib
 import os
+import shutil
 import signal
 import subprocess
 import sys
 import threading
 import time
+import traceback
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -53,7 +55,11 @@ def main() -> int:
         return 2
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: agent.stop())
-    ending = agent.run()
+    try:
+        ending = agent.run()
+    except Exception:
+        traceback.print_exc()
+        ending = Ending(1, "the agent failed; this should not happen")
     say(ending.sentence)
     if ending.machine and settings.rented:
         end_machine(settings.end_command)
@@ -71,7 +77,8 @@ def end_machine(command: str) -> None:
     for attempt in range(_END_ATTEMPTS):
         say("ending this machine")
         code = subprocess.run(["/bin/sh", "-c", command], check=False).returncode
-        if code == 0:
+        # The end may come before the command that brings it has returned.
+        if code in (0, -signal.SIGTERM):
             return
         say(f"the end command failed with code {code}")
         time.sleep(2.0**attempt)
@@ -107,6 +114,7 @@ class Agent:
     def run(self) -> Ending:
         """Join, run the raylet, and come back when it is over; the raylet is stopped then."""
         private_directory(self._settings.work_dir)
+        private_directory(self._settings.session_root)
         if end_leftover(self._settings.work_dir):
             say("ended the raylet that an earlier agent of this node had left behind")
         joined = self._join()
@@ -116,15 +124,21 @@ class Agent:
         renewer = Renewer(self._link, self._settings.token, joined.credential, lease, self._clock, say)
         raylet = Raylet(self._settings, joined)
         renewer.start()
+        asked = False
         try:
             raylet.start()
             if self._settings.metadata_url:
                 self._background("spot", lambda: self._look_for_notice(renewer, raylet))
-            return self._watch(raylet, lease, renewer)
+            ending = self._watch(raylet, lease, renewer)
+            asked = ending.code == 0
+            return ending
         finally:
             self._stopped.set()
-            raylet.stop()
+            raylet.stop(drain=asked)
             renewer.stop()
+            if self._settings.rented:
+                # What several machines of a sandbox leave on the one real disk below them.
+                shutil.rmtree(self._settings.session_root, ignore_errors=True)
 
     def _join(self) -> Joined | Ending:
         """Join in a thread, so that the boot deadline holds whatever the network does."""

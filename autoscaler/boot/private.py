@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import secrets
+import stat
 from pathlib import Path
 
 
@@ -19,7 +20,14 @@ def write_private(path: Path, content: bytes) -> None:
 
 
 def private_directory(path: Path) -> Path:
-    """Make ``path`` if it is missing, and keep everyone else out of it."""
-    path.mkdir(parents=True, exist_ok=True)
+    """Make ``path`` if it is missing, and keep everyone else out of it.
+
+    Raises:
+        PermissionError: it is a link, or belongs to somebody else.
+    """
+    path.mkdir(mode=0o700, parents=True, exist_ok=True)
+    found = path.lstat()
+    if not stat.S_ISDIR(found.st_mode) or found.st_uid != os.getuid():
+        raise PermissionError(f"{path} is a link or belongs to somebody else; remove it")
     path.chmod(0o700)
     return path

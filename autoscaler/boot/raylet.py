@@ -20,7 +20,7 @@ from autoscaler.boot.settings import Settings
 _STARTED = "Ray runtime started"
 _NODE_ID = "--node_id="
 _NOT_INHERITED = ("RAY_AUTH_TOKEN", "RAY_ADDRESS")
-_GRACE_S = 8.0
+DRAIN_S = 5
 
 
 class Raylet:
@@ -75,7 +75,7 @@ class Raylet:
     def drain(self, remaining_s: float) -> str:
         """Ask Ray to move work away because the machine goes in ``remaining_s``; ``""`` or what went wrong.
 
-        Tasks that cannot finish in time are retried elsewhere without counting against their retries.
+        No new work is placed here; tasks that cannot finish in time are retried elsewhere.
         """
         command = [
             *_ray("drain-node"),
@@ -99,11 +99,17 @@ class Raylet:
             return "the head did not answer in time"
         return "" if done.returncode == 0 else (done.stderr or done.stdout).strip()[-500:]
 
-    def stop(self, grace_s: float = _GRACE_S) -> None:
-        """End it and everything it started: first asked, then forced after ``grace_s``."""
+    def stop(self, drain: bool) -> None:
+        """End it and everything it started.
+
+        Args:
+            drain: let Ray move work away first, for ``DRAIN_S`` at most; False ends it at once.
+        """
         if self._start is not None:
             self._find()
-            _end([process for process in (_process(self._start.pid), self._process) if process], grace_s)
+            ours = [process for process in (_process(self._start.pid), self._process) if process is not None]
+            # `ray start` drains when it is asked to end. The raylet itself just says goodbye to the head.
+            _end(ours, ask=ours[0] if drain and ours else self._process, grace_s=DRAIN_S + 3.0 if drain else 2.0)
             with contextlib.suppress(subprocess.TimeoutExpired):
                 self._start.wait(timeout=1.0)
         _pid_file(self._settings.work_dir).unlink(missing_ok=True)
@@ -134,7 +140,7 @@ class Raylet:
         write_private(_pid_file(self._settings.work_dir), json.dumps(marks).encode())
 
 
-def end_leftover(work_dir: Path, grace_s: float = _GRACE_S) -> bool:
+def end_leftover(work_dir: Path) -> bool:
     """End the raylet that an earlier agent of this node left behind; whether there was one.
 
     A process counts only if it has the recorded pid *and* start time: pids are used again.
@@ -148,7 +154,7 @@ def end_leftover(work_dir: Path, grace_s: float = _GRACE_S) -> bool:
         ]
     except (OSError, ValueError, TypeError):
         return False
-    _end(leftover, grace_s)
+    _end(leftover, ask=leftover[-1] if leftover else None, grace_s=2.0)
     _pid_file(work_dir).unlink(missing_ok=True)
     return bool(leftover)
 
@@ -156,7 +162,7 @@ def end_leftover(work_dir: Path, grace_s: float = _GRACE_S) -> bool:
 def start_command(settings: Settings, joined: Joined) -> list[str]:
     """The `ray start` of this node; it holds no secret."""
     resources = dict(settings.resources)
-    command = [*_ray("start"), f"--address={joined.ray_address}", "--block"]
+    command = [*_ray("start"), f"--address={joined.ray_address}", "--block", f"--temp-dir={settings.session_root}"]
     for flag, name in (("--num-cpus", "CPU"), ("--num-gpus", "GPU"), ("--memory", "memory")):
         command.append(f"{flag}={int(resources.pop(name, 0))}")
     if resources:
@@ -167,8 +173,6 @@ def start_command(settings: Settings, joined: Joined) -> list[str]:
         command.append(f"--node-ip-address={settings.node_address}")
     if settings.object_store_bytes is not None:
         command.append(f"--object-store-memory={settings.object_store_bytes}")
-    if settings.temp_dir:
-        command.append(f"--temp-dir={settings.temp_dir}")
     return [item for item in command if item != "--memory=0"]
 
 
@@ -181,6 +185,7 @@ def environment(settings: Settings, joined: Joined) -> Mapping[str, str]:
         "RAY_enable_autoscaler_v2": "1",
         "RAY_CLOUD_INSTANCE_ID": settings.token,
         "RAY_NODE_TYPE_NAME": settings.node_type,
+        "RAY_GRACEFUL_SHUTDOWN_DRAIN_TIMEOUT_S": str(DRAIN_S),
     }
 
 
@@ -208,17 +213,17 @@ def _alive(process: psutil.Process) -> bool:
         return False
 
 
-def _end(roots: Sequence[psutil.Process], grace_s: float) -> None:
-    """Ask the roots to end, wait for them and all below, then force what is left."""
+def _end(roots: Sequence[psutil.Process], ask: psutil.Process | None, grace_s: float) -> None:
+    """Ask one process to end, wait for all roots and what is below them, then force what is left."""
     tree = {process.pid: process for process in roots}
     for root in roots:
         with contextlib.suppress(psutil.Error):
             tree |= {child.pid: child for child in root.children(recursive=True)}
-    for root in roots[:1]:
+    if ask is not None:
         with contextlib.suppress(psutil.Error):
-            root.terminate()
-    _, left = psutil.wait_procs(list(tree.values()), timeout=grace_s)
-    for process in left:
+            ask.terminate()
+        psutil.wait_procs([ask], timeout=grace_s)
+    for process in tree.values():
         with contextlib.suppress(psutil.Error):
             process.kill()
-    psutil.wait_procs(left, timeout=2.0)
+    psutil.wait_procs(list(tree.values()), timeout=2.0)

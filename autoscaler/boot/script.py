@@ -53,12 +53,13 @@ class BootSpec:
         labels: Ray labels.
         lease_s: seconds the machine lives without hearing from the gateway.
         boot_deadline_s: seconds from the start of the script until the raylet must be up.
-        metadata_url: where spot notices appear; ``""`` for machines that are never reclaimed.
+        metadata_url: what the machine can ask about itself; a spot notice appears at ``<metadata_url>/spot``.
+            ``""`` for machines that are never reclaimed.
         end_command: shell command that ends the machine; ``""``: only stop its raylet (on-prem).
         work_dir: where the agent keeps its credential, nonce, token file and pid file.
         node_address: address the raylet binds to; ``""`` lets Ray find it.
         object_store_bytes: size of the object store; None lets Ray choose.
-        temp_dir: Ray's session directory root; ``""`` for Ray's own default.
+        temp_dir: root of Ray's session directory, this node's alone; ``""`` for a short one under ``/tmp``.
         interpreter: the Python to use; ``""`` looks in ``/opt/fabric/bin`` and on the path.
 
     What the machine's own environment says about itself wins over the spec: ``FABRIC_METADATA_URL``,

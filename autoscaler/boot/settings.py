@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Mapping, MutableMapping
 from dataclasses import dataclass, field
@@ -38,6 +39,15 @@ class Settings:
     node_address: str = ""
     object_store_bytes: int | None = None
     temp_dir: str = ""
+
+    @property
+    def session_root(self) -> Path:
+        """Ray's directory for this node alone, short because sockets live in it.
+
+        Raylets that start on one machine at the same moment must not share one: they would bind the same sockets.
+        """
+        name = hashlib.sha256(self.token.encode()).hexdigest()[:10]
+        return Path(self.temp_dir or f"/tmp/fabric-{name}")  # noqa: S108 - made private by the agent
 
     @property
     def rented(self) -> bool:

@@ -1,4 +1,4 @@
-"""Spot notices: the cloud says on a metadata URL that it will take the machine back, and when."""
+"""Spot notices: the cloud says in the machine's metadata that it will take the machine back, and when."""
 
 from __future__ import annotations
 
@@ -18,15 +18,17 @@ _LIMIT = 64 * 1024
 _OPENER = urllib.request.build_opener(urllib.request.ProxyHandler({}))
 
 
-def read_notice(url: str) -> float | None:
+def read_notice(metadata_url: str) -> float | None:
     """When the machine is taken back (Unix seconds), or None while there is no notice or no answer.
+
+    The notice appears at ``<metadata_url>/spot``.
 
     Understood are ``{"reclaim_at": <Unix seconds>}`` and the form of the EC2 instance metadata service,
     ``{"action": "terminate", "time": "2026-11-21T08:22:00Z"}``; a 404 means that there is no notice
     (https://docs.aws.amazon.com/AWSEC2/latest/UserGuide/spot-instance-termination-notices.html).
     """
     try:
-        with _OPENER.open(url, timeout=_TIMEOUT_S) as response:
+        with _OPENER.open(f"{metadata_url.rstrip('/')}/spot", timeout=_TIMEOUT_S) as response:
             return reclaim_time(json.loads(response.read(_LIMIT)))
     except (urllib.error.URLError, http.client.HTTPException, OSError, ValueError):
         return None
@@ -48,10 +50,10 @@ def reclaim_time(told: Any) -> float | None:
     return None
 
 
-def watch(url: str, stopped: threading.Event, on_notice: Callable[[float], None]) -> None:
+def watch(metadata_url: str, stopped: threading.Event, on_notice: Callable[[float], None]) -> None:
     """Look every second until there is a notice, then tell it, once; runs in a thread of its own."""
     while not stopped.is_set():
-        reclaim_at = read_notice(url)
+        reclaim_at = read_notice(metadata_url)
         if reclaim_at is not None:
             on_notice(reclaim_at)
             return
