@@ -162,6 +162,7 @@ class Hypervisor:
         self._network.disconnect(address)
         for name in ("work", "bin"):
             shutil.rmtree(self._home(instance_id, name), ignore_errors=True)
+        shutil.rmtree(_temp_dir(instance_id), ignore_errors=True)
         for name in ("user-data", "spec.json"):
             self._home(instance_id, name).unlink(missing_ok=True)
 
@@ -187,6 +188,7 @@ class Hypervisor:
             "FABRIC_METADATA_URL": f"{self._metadata_url}/metadata/{instance_id}",
             "FABRIC_NODE_ADDRESS": address,
             "FABRIC_WORK_DIR": f"{home}/work",
+            "FABRIC_TEMP_DIR": str(_temp_dir(instance_id)),
             "FABRIC_END_COMMAND": f"'{home}/bin/shutdown' -h now",
             "FABRIC_PYTHON": sys.executable,
             MARK: instance_id,
@@ -216,6 +218,11 @@ class Hypervisor:
 
     def _home(self, instance_id: str, *parts: str) -> Path:
         return self._directory.joinpath(instance_id, *parts)
+
+
+def _temp_dir(instance_id: str) -> Path:
+    """Short, for the raylet's sockets, and its own: two raylets that start together in one would share a socket."""
+    return Path("/tmp") / f"fabric-{instance_id}"  # noqa: S108 - in namespaces /tmp is the machine's own
 
 
 def _marked(instance_id: str) -> list[int]:

@@ -24,6 +24,7 @@ def spec_for(
     *,
     clock: Callable[[], float],
     work_dir: Path | None = None,
+    temp_dir: Path | None = None,
 ) -> BootSpec:
     """What an on-prem machine needs to know to join; issues its ticket, which voids every earlier one.
 
@@ -34,6 +35,8 @@ def spec_for(
         clock: Unix seconds.
         work_dir: for a node on this very machine, which then also shares the head's address and Python; None for
             a machine of its own.
+        temp_dir: with ``work_dir``, Ray's session directory; two raylets that start together in one would share a
+            socket, so each has its own.
     """
     name = f"{node.site}.{node.node_type}"
     node_type = node_types(config)[name]
@@ -58,5 +61,6 @@ def spec_for(
         work_dir=str(work_dir) if local else "/var/lib/fabric",
         node_address=config.ray.address if local else "",
         object_store_bytes=config.ray.object_store if local else None,
+        temp_dir=str(temp_dir) if temp_dir is not None else "",
         interpreter=sys.executable if local else "",
     )

@@ -75,6 +75,11 @@ def sandbox_sites(config: Config) -> dict[str, SandboxSite]:
 def programs(config: Config, config_path: Path) -> tuple[Program, ...]:
     """Every program, in start order."""
     where = ("--config", str(config_path))
+    kept = Path(config.fabric.state) / "run"
+
+    def keep(name: str) -> tuple[str, str]:
+        return ("--keep", str(kept / f"{name}.yaml"))
+
     return (
         Program(HEAD, (*_module("fabric.cli.run_head"), *where), priority=10, stop_s=20),
         Program(GATEWAY, (*_module("fabric.gateway.main"), *where), priority=20),
@@ -82,8 +87,8 @@ def programs(config: Config, config_path: Path) -> tuple[Program, ...]:
             Program(f"sandbox-{name}", (*_module("autoscaler.sandbox.main"), *where, "--site", name), 20, stop_s=30)
             for name in sandbox_sites(config)
         ),
-        Program(CONTROLLER, (*_module("autoscaler.shell.main"), *where), priority=30, stop_s=15),
-        Program(REAPER, (*_module("autoscaler.shell.reap_main"), *where), priority=40),
+        Program(CONTROLLER, (*_module("autoscaler.shell.main"), *where, *keep(CONTROLLER)), priority=30, stop_s=15),
+        Program(REAPER, (*_module("autoscaler.shell.reap_main"), *where, *keep(REAPER)), priority=40),
         *(
             Program(
                 node.program,
@@ -106,6 +111,8 @@ def environment(run: RunDir, config: Config) -> dict[str, str]:
         "RAY_AUTH_TOKEN_PATH": str(token_path(Path(config.fabric.state))),
         "RAY_USAGE_STATS_ENABLED": "0",
         "RAY_enable_autoscaler_v2": "1",
+        # Ray would hold a stop up for half a minute to drain a node; whoever stops one here has done that before.
+        "RAY_GRACEFUL_SHUTDOWN_DRAIN_TIMEOUT_S": "0",
         "PYTHONUNBUFFERED": "1",
     }
     if not _is_installed():

@@ -32,26 +32,28 @@ def main(arguments: list[str] | None = None) -> int:
     if isinstance(config, Problems):
         print(config, file=sys.stderr)
         return 2
-    node = next((node for node in local_nodes(config) if (node.site, node.node) == (given.site, given.node)), None)
-    if node is None:
+    named = [(node.site, node.node) for node in local_nodes(config)]
+    if (given.site, given.node) not in named:
         print(f"{given.config} has no local node {given.node} in site {given.site}", file=sys.stderr)
         return 2
+    number = named.index((given.site, given.node))
+    node, run = local_nodes(config)[number], RunDir.of(given.config)
     # A raylet whose agent was killed keeps its GPUs; two of the same node must never run.
-    end(RunDir.of(given.config).processes(node.program), grace_s=5)
+    end(run.processes(node.program), grace_s=5)
     try:
-        script = _write_script(config, node)
+        script = _write_script(config, node, run.ray_of(number))
     except JournalUnavailableError as error:
         print(error, file=sys.stderr)
         return 3
     return os.execv("/bin/sh", ["/bin/sh", str(script)])  # noqa: S606 - the shell is what runs a boot script
 
 
-def _write_script(config: Config, node: LocalNode) -> Path:
+def _write_script(config: Config, node: LocalNode, temp_dir: Path) -> Path:
     work_dir = Path(config.fabric.state) / "nodes" / node.site / node.node
     work_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
     journal = SqliteJournal(config.fabric.journal.partition(":")[2], actor=node.program)
     try:
-        spec = spec_for(config, journal, node, clock=time.time, work_dir=work_dir)
+        spec = spec_for(config, journal, node, clock=time.time, work_dir=work_dir, temp_dir=temp_dir)
     finally:
         journal.close()
     script = work_dir / "boot.sh"

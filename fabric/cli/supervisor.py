@@ -7,6 +7,7 @@ import os
 import shlex
 import subprocess
 import sys
+import time
 import xmlrpc.client
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -110,15 +111,20 @@ class Supervisor:
             for info in listed
         ]
 
-    def stop(self, names: Sequence[str]) -> None:
-        """Stop programs one after another and wait for each; one that is not running is passed over."""
+    def stop(self, names: Sequence[str], timeout_s: float = 60.0) -> None:
+        """Stop programs, all at once, and wait until they have; one that is not running is passed over."""
         for name in names:
             try:
-                self._call("supervisor.stopProcess", name, True)
+                self._call("supervisor.stopProcess", name, False)
             except xmlrpc.client.Fault:
                 continue
             except (OSError, http.client.HTTPException):
                 return
+        deadline = time.monotonic() + timeout_s
+        while time.monotonic() < deadline:
+            if not any(state.name in names and state.pid for state in self.states()):
+                return
+            time.sleep(0.1)
 
     def shutdown(self) -> None:
         """Stop everything and end supervisord itself; returns at once."""

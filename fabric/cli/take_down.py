@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import subprocess
 import sys
 import time
@@ -73,6 +74,7 @@ def take_down(context: Context, steps: Steps, *, force: bool, give_back_s: float
     if left:
         named = ", ".join(str(process.pid) for process in left)
         return f"{len(left)} processes do not end: {named}" + (f"\n{problem}" if problem else "")
+    _keep_ray_logs(run, Path(config.fabric.state) / "log" / "ray")
     run.remove()
     steps.done("processes stopped", "none is left")
     return problem
@@ -139,7 +141,8 @@ def _give_everything_back(config: Config, journal: Journal, steps: Steps, timeou
 def _stop_processes(config: Config, supervisor: Supervisor) -> None:
     nodes = [node.program for node in local_nodes(config)]
     clouds = [f"sandbox-{name}" for name in sandbox_sites(config)]
-    supervisor.stop([REAPER, *nodes, *clouds, GATEWAY, HEAD])
+    supervisor.stop([REAPER, *nodes, *clouds])
+    supervisor.stop([GATEWAY, HEAD])
     supervisor.shutdown()
     deadline = time.monotonic() + _SHUTDOWN_S
     while supervisor.is_up() and time.monotonic() < deadline:
@@ -154,6 +157,13 @@ def _end_machines_of_dead_servers(config: Config, config_path: Path) -> None:
             continue
         command = [sys.executable, "-m", "autoscaler.sandbox.main", "--config", str(config_path), "--site", name]
         subprocess.run([*command, "--end-all"], check=False, capture_output=True, timeout=60)
+
+
+def _keep_ray_logs(run: RunDir, place: Path) -> None:
+    """Ray's own logs of the last run outlive its session directory."""
+    shutil.rmtree(place, ignore_errors=True)
+    for logs in run.root.glob("*/session_2*/logs"):
+        shutil.copytree(logs, place / logs.parts[-3], dirs_exist_ok=True, ignore_dangling_symlinks=True)
 
 
 def _settled(run: RunDir, timeout_s: float = 5.0) -> list[Process]:
