@@ -136,7 +136,7 @@ class SqliteJournal:
     def verify(self, expected_head: Head | None = None) -> Break | None:
         """Re-read the file through a connection of its own and re-hash every entry. See ``Journal.verify``."""
         connection = connect_read_only(self.path, self._busy_s)
-        connection.text_factory = bytes
+        connection.text_factory = _text_or_trace
         try:
             found = chain.verify(_raw_rows(connection), expected_head=expected_head)
             return found or _check_indexes(connection)
@@ -262,44 +262,51 @@ def _values(row: Stored) -> tuple[int | str | None, ...]:
     return (row.seq, row.at_us, row.actor, row.kind, row.once, row.data, row.previous, row.hash)
 
 
+def _text_or_trace(raw: bytes) -> str:
+    """Text that can be hashed even where it is no longer UTF-8; the hash then differs."""
+    return raw.decode("utf-8", "surrogateescape")
+
+
 def _raw_rows(connection: sqlite3.Connection) -> Iterator[Stored | Unreadable]:
     """Every row in the order of the table itself, undecoded, so that damage is found and not raised."""
-    last = 0
+    last = count = 0
     try:
         for row in connection.execute(_SELECT_ALL):
             item = _decode(row, last + 1)
-            last = item.seq
+            last, count = item.seq, count + 1
             yield item
     except sqlite3.Error as error:
         if not is_damage(error):
             raise
+        for row in _row_at(connection, count):
+            item = _decode(row, last + 1)
+            last = item.seq
+            yield item
         yield Unreadable(last + 1, f"the database file is damaged there ({error})")
 
 
-def _decode(row: tuple[object, ...], expected: int) -> Stored | Unreadable:
+def _row_at(connection: sqlite3.Connection, offset: int) -> list[Any]:
+    """The row at ``offset``, if it can be read: the driver reads one row ahead and keeps it back on an error."""
+    try:
+        return connection.execute(f"{_SELECT_ALL} LIMIT 1 OFFSET {offset}").fetchall()
+    except sqlite3.DatabaseError:
+        return []
+
+
+def _decode(row: tuple[Any, ...], place: int) -> Stored | Unreadable:
     seq, at_us, *texts = row
-    if not isinstance(seq, int) or not isinstance(at_us, int):
-        return Unreadable(seq if isinstance(seq, int) else expected, "changed: its time is not a number")
-    decoded: list[str | None] = []
+    if not isinstance(at_us, int):
+        return Unreadable(place, "changed: its time is not a number")
     for name, value in zip(("actor", "kind", "once", "data", "previous", "hash"), texts, strict=True):
-        if value is None and name == "once":
-            decoded.append(None)
-            continue
-        try:
-            decoded.append(value.decode("utf-8") if isinstance(value, bytes) else None)
-        except UnicodeDecodeError:
-            decoded.append(None)
-        if decoded[-1] is None:
-            return Unreadable(seq, f"changed: its {name} is not text")
-    actor, kind, once, data, previous, digest = decoded
-    return Stored(seq, at_us, actor or "", kind or "", once, data or "", previous or "", digest or "")
+        if not (isinstance(value, str) or (value is None and name == "once")):
+            return Unreadable(place, f"changed: its {name} is not text")
+    return Stored(seq, at_us, *texts)
 
 
 def _check_indexes(connection: sqlite3.Connection) -> Break | None:
     """The once keys are looked up in an index; an index that disagrees with the entries is a break as well."""
     for (row,) in connection.execute("PRAGMA integrity_check(1)"):
-        text = row.decode("utf-8", "replace") if isinstance(row, bytes) else str(row)
-        if text != "ok":
-            found = re.match(r"row (\d+) ", text)
-            return Break(int(found.group(1)) if found else 1, f"the database file is damaged: {text}")
+        if row != "ok":
+            found = re.match(r"row (\d+) ", row)
+            return Break(int(found.group(1)) if found else 1, f"the database file is damaged: {row}")
     return None
