@@ -46,7 +46,7 @@ class Instance:
     instance_id: str
     site: str
     state: InstanceState
-    tags: Mapping[str, str] = field(default_factory=dict)
+    tags: Mapping[str, str] = field(default_factory=dict[str, str])
     address: str = ""
     launched_at_ms: int = 0
     ended_at_ms: int | None = None
