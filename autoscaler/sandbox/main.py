@@ -25,12 +25,11 @@ import uvicorn
 from autoscaler.sandbox.api import make_app
 from autoscaler.sandbox.catalogue import Catalogue
 from autoscaler.sandbox.cloud import Cloud
+from autoscaler.sandbox.follow import Follower
 from autoscaler.sandbox.hypervisor import Hypervisor
-from autoscaler.sandbox.network import NetworkError, network_for
+from autoscaler.sandbox.network import Network, NetworkError, network_for
 from autoscaler.sandbox.store import Store
-from fabric.config.load import load
-from fabric.config.problems import Problems
-from fabric.config.resolve import resolve
+from fabric.config.reload import BadConfigError, ConfigFile
 from fabric.config.schema import Config, SandboxSite
 from fabric.telemetry.emit import configure_logging
 
@@ -49,6 +48,7 @@ class CannotStartError(Exception):
 class Place:
     """One sandbox site of one configuration."""
 
+    file: ConfigFile
     config: Config
     site_name: str
     site: SandboxSite
@@ -66,12 +66,20 @@ def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m autoscaler.sandbox.main", description=__doc__)
     parser.add_argument("--config", type=Path, required=True, help="fabric.yaml")
     parser.add_argument("--site", help="name of the sandbox site; may be left out if there is only one")
-    parser.add_argument("--end-all", action="store_true", help="end what a killed server left behind, and exit")
+    parser.add_argument("--keep", type=Path, help="file that always holds the last good configuration")
+    instead = parser.add_mutually_exclusive_group()
+    instead.add_argument("--end-all", action="store_true", help="end what a killed server left behind, and exit")
+    instead.add_argument(
+        "--make-network", action="store_true", help="make the bridge, so that the head can listen on it, and exit"
+    )
     given = parser.parse_args(arguments)
     try:
-        place = _find_site(given.config, given.site)
+        place = _find_site(given.config, given.keep, given.site)
         configure_logging(f"sandbox-{place.site_name}")
-        _serve(place, end_all=given.end_all)
+        if given.make_network:
+            _network(place).start()
+        else:
+            _serve(place, end_all=given.end_all)
     except (CannotStartError, NetworkError) as error:
         print(f"sandbox: {error}", file=sys.stderr)
         return 2
@@ -83,7 +91,7 @@ def _serve(place: Place, *, end_all: bool) -> None:
     lock = _lock(place)
     host, port = place.listen
     listeners = [] if end_all else [_listen(host, port, "the sandbox API", "the site's `endpoint`")]
-    network = network_for(place.site.network, f"{place.state}", place.config.ray.address)
+    network = _network(place)
     network.start()
     store = Store(place.state / "cloud.db")
     apart = place.site.network.mode == "namespaces"
@@ -97,13 +105,20 @@ def _serve(place: Place, *, end_all: bool) -> None:
     _forget_old(store, hypervisor)
     cloud.lifecycle.start()
     if not end_all:
+        follower = Follower(place.file, place.site_name, catalogue)
+        follower.start()
         _answer(make_app(cloud, metadata_host if apart else None), listeners, place)
+        follower.stop()
     cloud.end_all(SWITCHED_OFF)
     _await_end_of_all(store)
     cloud.lifecycle.stop()
     network.stop()
     store.close()
     lock.close()
+
+
+def _network(place: Place) -> Network:
+    return network_for(place.site.network, str(place.state), place.config.ray.address)
 
 
 def _answer(app: object, listeners: list[socket.socket], place: Place) -> None:
@@ -130,14 +145,12 @@ def _await_end_of_all(store: Store) -> None:
         _log.error("machine.not_ended", instance=record.id)
 
 
-def _find_site(path: Path, name: str | None) -> Place:
+def _find_site(path: Path, keep: Path | None, name: str | None) -> Place:
     try:
-        loaded = load(path.read_bytes(), str(path))
-    except OSError as error:
-        raise CannotStartError(f"{path} cannot be read: {error.strerror}; give the fabric's YAML file") from error
-    if isinstance(loaded, Problems):
-        raise CannotStartError(f"{path} has problems:\n{loaded}")
-    config = resolve(loaded, path.resolve().parent)
+        file = ConfigFile(path, keep=keep)
+    except BadConfigError as error:
+        raise CannotStartError(f"{path} has problems:\n{error}") from error
+    config = file.current
     sandboxes = {key: site for key, site in config.sites.items() if isinstance(site, SandboxSite)}
     if name is None and len(sandboxes) == 1:
         name = next(iter(sandboxes))
@@ -146,7 +159,7 @@ def _find_site(path: Path, name: str | None) -> Place:
         asked = "say which site with --site" if name is None else f"{path} has no sandbox site {name!r}"
         raise CannotStartError(f"{asked}; sandbox sites there: {there}")
     site = sandboxes[name]
-    return Place(config, name, site, Path(config.fabric.state) / "sandbox" / name)
+    return Place(file, config, name, site, Path(config.fabric.state) / "sandbox" / name)
 
 
 def _lock(place: Place) -> TextIO:

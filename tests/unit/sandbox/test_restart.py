@@ -3,8 +3,14 @@
 from __future__ import annotations
 
 import os
+import random
 import signal
+import threading
 import time
+from pathlib import Path
+
+import httpx
+import pytest
 
 from autoscaler.sandbox.machine import start_identity
 from fabric.model.money import Tariff
@@ -16,6 +22,10 @@ QUICK = Tariff(3_610_000, 2)
 
 def alive(pid: int) -> bool:
     return start_identity(pid) != ""
+
+
+def cmdline(pid: int) -> bytes:
+    return Path(f"/proc/{pid}/cmdline").read_bytes()
 
 
 def test_instances_and_bill_survive_kill_9_and_restart(server: SandboxServer):
@@ -111,3 +121,32 @@ def test_scripted_faults_and_prices_survive_a_restart(server: SandboxServer):
     server.start()
 
     assert (server.get("/v1/faults"), server.get("/v1/offers"), server.get("/v1/prices")) == before
+
+
+@pytest.mark.parametrize("seed", range(2))
+def test_killed_at_any_moment_of_launching_each_machine_runs_exactly_once(server: SandboxServer, seed: int):
+    chance = random.Random(seed)
+    accepted: list[str] = []
+    for number in range(3):
+        killer = threading.Timer(chance.uniform(0.0, 0.2), server.kill)
+        killer.start()
+        try:
+            for repeat in range(3):
+                server.launch(token := f"t-{number}-{repeat}", "echo ran; sleep 600")
+                accepted.append(token)
+        except httpx.TransportError:
+            pass  # no answer: it may or may not have been made
+        killer.join()
+        server.start()
+
+    for token in accepted:
+        server.wait_for(token, "running")
+    instances = server.get("/v1/instances")["instances"]
+    assert len({instance["token"] for instance in instances}) == len(instances)
+    for instance in instances:
+        token = instance["token"]
+        wait_until(lambda token=token: server.console(token) != "", what=f"the user data of {token}")
+        assert server.console(token) == "ran\n"
+        machines = [pid for pid in server.processes(instance["id"]) if b"machine.py" in cmdline(pid)]
+        assert machines == [server.pid(token)]
+    assert len(server.get("/bill")["lines"]) == len(instances)

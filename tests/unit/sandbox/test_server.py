@@ -15,6 +15,7 @@ from autoscaler.sandbox.errors import STATUS, ErrorCode
 from autoscaler.sandbox.store import Store
 from fabric.model.money import Tariff
 from fabric.model.nodes import Market
+from tests.conftest import wait_until
 from tests.sandboxes import SandboxServer, unused_port
 
 
@@ -56,6 +57,23 @@ def test_a_configuration_it_cannot_serve_is_refused(tmp_path: Path, was: str, be
     server.config.write_text(server.config.read_text().replace(was, becomes, 1))
 
     assert said in refused_start(server)
+
+
+def test_an_edit_of_the_configuration_changes_what_is_sold_and_a_bad_one_changes_nothing(server: SandboxServer):
+    def prices() -> dict[str, int]:
+        return {offer["id"]: offer["per_hour_micro_usd"] for offer in server.get("/v1/offers")["offers"]}
+
+    server.launch("old", "", node_type="slow")
+    good = server.config.read_text()
+    server.config.write_text(good.replace("0.35 USD/h", "0.45 USD/h").replace("zones: [a, b]", "zones: [a, b, c]"))
+    wait_until(lambda: prices()["sand.slow/a/on-demand"] == 450_000, what="the new price")
+    assert "sand.quick/c/spot" in prices()
+    assert server.show("old")["per_hour_micro_usd"] == 350_000
+
+    before = prices()
+    server.config.write_text(good.replace("0.35 USD/h", "cheap"))
+    wait_until(lambda: "config.rejected" in server.log.read_text(), what="the refusal")
+    assert prices() == before
 
 
 @pytest.mark.parametrize(
