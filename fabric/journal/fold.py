@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from typing import TypeVar
 
 from fabric.journal.base import Entry, Journal
@@ -31,6 +31,12 @@ class Tail:
         if entries:
             self.after = entries[-1].seq
         return entries
+
+    def stream(self) -> Iterator[Entry]:
+        """The same, one by one: the place moves with each entry that is taken."""
+        for entry in self._journal.read(after=self.after):
+            self.after = entry.seq
+            yield entry
 
 
 def fold(entries: Iterable[Entry], state: State, step: Callable[[State, Entry], State]) -> State:
