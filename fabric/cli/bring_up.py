@@ -64,7 +64,7 @@ def prepare(context: Context) -> Prepared:
 
 def launch(prepared: Prepared, *, foreground: bool = False) -> subprocess.Popen[bytes] | None:
     """Start supervisord, which starts the rest; its process with ``foreground``."""
-    return start(prepared.conf, foreground=foreground)
+    return start(prepared.conf, prepared.run, foreground=foreground)
 
 
 def await_healthy(prepared: Prepared, steps: Steps, timeout_s: float) -> None:

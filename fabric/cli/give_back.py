@@ -6,9 +6,12 @@ written first, so whoever else is alive, or comes next, goes on with it.
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+
+import structlog
 
 from autoscaler.core.custody import Patience
 from autoscaler.core.lifecycle import Phase
@@ -50,6 +53,8 @@ def give_back(
     Raises:
         JournalUnavailableError: nothing can be written, so nothing more is asked of any cloud.
     """
+    # The sweeps keep a log for whoever runs them all day; here the caller shows the progress.
+    structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.CRITICAL))
     book, metrics = Book(journal), Metrics()
     book.refresh()
     sites = {name: site for name, site in config.sites.items() if not isinstance(site, OnPremSite)}

@@ -81,7 +81,7 @@ def programs(config: Config, config_path: Path) -> tuple[Program, ...]:
         return ("--keep", str(kept / f"{name}.yaml"))
 
     return (
-        Program(HEAD, (*_module("fabric.cli.run_head"), *where), priority=10, stop_s=20),
+        Program(HEAD, (*_module("fabric.cli.run_head"), *where), priority=10),
         Program(GATEWAY, (*_module("fabric.gateway.main"), *where), priority=20),
         *(
             Program(f"sandbox-{name}", (*_module("autoscaler.sandbox.main"), *where, "--site", name), 20, stop_s=30)

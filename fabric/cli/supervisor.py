@@ -10,12 +10,13 @@ import sys
 import time
 import xmlrpc.client
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
 from fabric.cli.exits import CliError, Exit
 from fabric.cli.programs import Program, program_environment
-from fabric.cli.run_dir import RunDir
+from fabric.cli.run_dir import RUN_MARK, RunDir
 
 LOG_BYTES = "20MB"
 # It waits one second longer after each failed start, so this many are never used up.
@@ -62,16 +63,21 @@ supervisor.rpcinterface_factory=supervisor.rpcinterface:make_main_rpcinterface
     return head + "".join(_program(program, log_dir) for program in programs)
 
 
-def start(conf: Path, *, foreground: bool) -> subprocess.Popen[bytes] | None:
+def start(conf: Path, run: RunDir, *, foreground: bool) -> subprocess.Popen[bytes] | None:
     """Start supervisord: as a daemon, or as a child that is returned.
 
     Raises:
         CliError: it does not start; the sentence has its own words.
     """
+    environment = {**os.environ, RUN_MARK: str(run.root)}
     command = [sys.executable, "-m", "supervisor.supervisord", "--configuration", str(conf)]
     if foreground:
-        return subprocess.Popen([*command, "--nodaemon"], stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL)
-    done = subprocess.run(command, capture_output=True, text=True, check=False, stdin=subprocess.DEVNULL)
+        return subprocess.Popen(
+            [*command, "--nodaemon"], stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, env=environment
+        )
+    done = subprocess.run(
+        command, capture_output=True, text=True, check=False, stdin=subprocess.DEVNULL, env=environment
+    )
     if done.returncode != 0:
         words = (done.stderr or done.stdout).strip().splitlines()
         raise CliError(
@@ -126,12 +132,16 @@ class Supervisor:
                 return
             time.sleep(0.1)
 
-    def shutdown(self) -> None:
-        """Stop everything and end supervisord itself; returns at once."""
-        try:
-            self._call("supervisor.shutdown")
-        except (OSError, xmlrpc.client.Error, http.client.HTTPException):
-            return
+    def shutdown(self, timeout_s: float = 60.0) -> bool:
+        """Stop everything and end supervisord itself; whether it has ended after ``timeout_s``."""
+        deadline = time.monotonic() + timeout_s
+        while self.is_up():
+            if time.monotonic() > deadline:
+                return False
+            with suppress(OSError, xmlrpc.client.Error, http.client.HTTPException):
+                self._call("supervisor.shutdown")
+            time.sleep(0.2)
+        return True
 
     def _call(self, method: str, *arguments: str | bool) -> list[dict[str, str | int]]:
         link = _UnixConnection(str(self._socket), timeout=60)

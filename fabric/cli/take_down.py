@@ -143,10 +143,7 @@ def _stop_processes(config: Config, supervisor: Supervisor) -> None:
     clouds = [f"sandbox-{name}" for name in sandbox_sites(config)]
     supervisor.stop([REAPER, *nodes, *clouds])
     supervisor.stop([GATEWAY, HEAD])
-    supervisor.shutdown()
-    deadline = time.monotonic() + _SHUTDOWN_S
-    while supervisor.is_up() and time.monotonic() < deadline:
-        time.sleep(0.1)
+    supervisor.shutdown(_SHUTDOWN_S)
 
 
 def _end_machines_of_dead_servers(config: Config, config_path: Path) -> None:
