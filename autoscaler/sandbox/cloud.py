@@ -6,7 +6,6 @@ boots and ends machines and writes down what happened.
 
 from __future__ import annotations
 
-import hashlib
 import threading
 from collections.abc import Callable
 
@@ -159,7 +158,7 @@ class Cloud:
             raise CloudError(ErrorCode.INSUFFICIENT_CAPACITY, str(error)) from error
         now_ms = self._now_ms()
         delay_ms = self.faults.boot_delay_ms(boot_s, node_type, zone, market)
-        instance_id = "i-" + hashlib.sha256(f"{self.site_name}/{request.token}".encode()).hexdigest()[:12]
+        instance_id = self._hypervisor.id_for(request.token)
         self._hypervisor.prepare(instance_id, request.user_data)
         return self.store.insert(
             {

@@ -7,6 +7,7 @@ picks up where it was. Methods are called from one thread, the cloud's.
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import json
 import os
 import shutil
@@ -49,6 +50,10 @@ class Hypervisor:
         self._grace_s = grace_s
         self._started: dict[str, subprocess.Popen[bytes]] = {}
         directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+
+    def id_for(self, token: str) -> str:
+        """The instance id that goes with a token; no other sandbox on this host has it."""
+        return "i-" + hashlib.sha256(f"{self._directory.resolve()}/{token}".encode()).hexdigest()[:12]
 
     def prepare(self, instance_id: str, user_data: str) -> None:
         """Put the user data where the machine will find it."""

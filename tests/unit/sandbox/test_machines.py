@@ -109,3 +109,14 @@ def test_the_files_of_a_machine_are_its_owners_and_its_work_is_gone_after_the_en
     shared.terminate("tidy")
     assert not (home / "work").exists()
     assert not (home / "user-data").exists(), "it held a ticket"
+
+
+def test_machines_of_two_clouds_never_meet_even_with_the_same_tokens(shared: SandboxServer, server: SandboxServer):
+    here, there = shared.launch("same", "sleep 600"), server.launch("same", "sleep 600")
+    shared.wait_for("same", "running")
+    server.wait_for("same", "running")
+    assert here["id"] != there["id"]
+
+    shared.terminate("same")
+    assert server.show("same")["state"] == "running"
+    assert server.processes(there["id"])
