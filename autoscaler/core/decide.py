@@ -5,7 +5,7 @@ Read ``decide`` from top to bottom; each step has its module.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 
 from autoscaler.core import baseline, drain
@@ -33,7 +33,7 @@ def decide(snapshot: Snapshot, policy: Policy, now: float) -> Decision:
 
     # 1. Sovereignty: where may the work go at all? Everything below sees only those places.
     allowed = [kind for kind in snapshot.node_types.values() if _may_leave_to(snapshot, kind)]
-    usable = [node for node in snapshot.nodes if _usable(snapshot, node) and node.node_id not in gone]
+    usable = _by_type(node for node in snapshot.nodes if _usable(snapshot, node) and node.node_id not in gone)
 
     # 2. Ghost demand: what fits on nodes that stand or are coming is no demand. Home is filled first.
     quotes = quotes_by_type(snapshot.offers, snapshot.refused, snapshot.rules.hold_s, now)
@@ -97,6 +97,14 @@ def _usable(snapshot: Snapshot, node: Node) -> bool:
     if kind is None:
         return snapshot.may_leave_to is None
     return not kind.launchable or _may_leave_to(snapshot, kind)
+
+
+def _by_type(nodes: Iterable[Node]) -> list[Node]:
+    """Nodes of one type together, types in the order in which they appear: Ray's order between equals."""
+    groups: dict[str, list[Node]] = {}
+    for node in nodes:
+        groups.setdefault(node.node_type, []).append(node)
+    return [node for group in groups.values() for node in group]
 
 
 def _allowance(snapshot: Snapshot, quotes: dict[str, tuple[Quote, ...]]) -> Allowance:

@@ -6,9 +6,9 @@ import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
-from autoscaler.core.snapshot import BudgetRoom, RefusedOffer
+from autoscaler.core.snapshot import RefusedOffer
 from fabric.model.decisions import ReasonCode
-from fabric.model.money import MicroUSD
+from fabric.model.money import BudgetRoom, MicroUSD
 from fabric.model.nodes import Offer
 
 # A need is priced over at least so long a use: with less, minimum billing would be all that counts.

@@ -17,6 +17,9 @@ from autoscaler.core.planner.space import Item
 Appraise = Callable[[Bin, Fill], Score]
 MayTake = Callable[[Bin, int], int]
 
+# Negated score, turn among equals, group: the smallest is the best.
+_Entry = tuple[Score, int, int]
+
 # Up to so many groups, every fill that a step made stale is done again before the next step, as Ray does.
 # Beyond, a stale fill is done again when it comes up: less work left makes a node score lower, save for corner
 # cases in which the order of two standing nodes differs from Ray's.
@@ -47,7 +50,7 @@ def pack(
         items: shapes, hardest first.
         remaining: requests left of each item.
         candidates: per group worth looking at, the items that may fit on it.
-        appraise: how good a filled node is; higher is better. Ties go to the earlier group.
+        appraise: how good a filled node is; higher is better.
         may_take: for groups that are bought: how many of the wanted nodes may be had; it is told once per step
             and keeps count. A group of which none may be had is out.
     """
@@ -66,7 +69,11 @@ def pack(
 
 
 class _Search:
-    """Groups ordered by score, kept true while requests are used up."""
+    """Groups ordered by score, kept true while requests are used up.
+
+    Between equal scores Ray takes the node that comes first in its list, and puts a node type that it has just
+    bought from at the list's end; so does this, because the order of equals decides what the next ones find.
+    """
 
     def __init__(
         self,
@@ -80,25 +87,23 @@ class _Search:
         self._candidates, self._appraise = candidates, appraise
         self._room = {row: bins[row].room for row in candidates}
         self._fills: dict[int, Fill] = {}
-        self._heap: list[tuple[Score, int, int]] = []
-        self._version: dict[int, int] = {}
+        self._heap: list[_Entry] = []
+        self._current: dict[int, _Entry] = {}
+        self._bought_last = len(bins)
+        self._turn = {row: bins[row].members[0] if bins[row].members else row for row in candidates}
         self._eager = len(candidates) <= EAGER_GROUPS
         for row in candidates:
             self._appraise_again(row)
 
     def best(self) -> tuple[int, Fill, int] | None:
         """The best group, its fill, and how many of its nodes the next steps would fill just so."""
-        while self._heap:
-            _, row, version = self._heap[0]
-            if version != self._version.get(row):
-                heapq.heappop(self._heap)
-                continue
+        while (entry := self._top()) is not None:
+            row = entry[2]
             filled = self._fills[row]
-            if self._stale(filled):
-                heapq.heappop(self._heap)
-                self._appraise_again(row)
-                continue
-            return row, filled, self._repeats(row, filled)
+            if not self._stale(filled):
+                return row, filled, self._repeats(row, filled)
+            heapq.heappop(self._heap)
+            self._appraise_again(row)
         return None
 
     def take(self, row: int, filled: Fill, nodes: int) -> None:
@@ -108,14 +113,38 @@ class _Search:
         self._room[row] -= nodes
         if self._room[row] <= 0:
             self.drop(row)
+        else:
+            self._to_its_turn(row)
         if self._eager:
             for other in [other for other, fill_ in self._fills.items() if self._stale(fill_)]:
                 self._appraise_again(other)
 
     def drop(self, row: int) -> None:
         """Look at this group no more."""
-        self._version.pop(row, None)
+        self._current.pop(row, None)
         self._fills.pop(row, None)
+
+    def _top(self) -> _Entry | None:
+        """The first entry that still counts."""
+        while self._heap:
+            entry = self._heap[0]
+            if self._current.get(entry[2]) is entry:
+                return entry
+            heapq.heappop(self._heap)
+        return None
+
+    def _to_its_turn(self, row: int) -> None:
+        members = self._bins[row].members
+        if members:
+            self._turn[row] = members[len(members) - self._room[row]]
+        else:
+            self._bought_last += 1
+            self._turn[row] = self._bought_last
+        self._push(self._current[row][0], row)
+
+    def _push(self, score: Score, row: int) -> None:
+        self._current[row] = entry = (score, self._turn[row], row)
+        heapq.heappush(self._heap, entry)
 
     def _stale(self, filled: Fill) -> bool:
         remaining = self._remaining
@@ -128,13 +157,11 @@ class _Search:
             self.drop(row)
             return
         self._fills[row] = filled
-        self._version[row] = version = self._version.get(row, 0) + 1
-        score = (-bin_.tier, *(-part for part in self._appraise(bin_, filled)))
-        heapq.heappush(self._heap, (score, row, version))
+        self._push((-bin_.tier, *(-part for part in self._appraise(bin_, filled))), row)
 
     def _repeats(self, row: int, filled: Fill) -> int:
         room = self._room[row]
-        if room == 1:
+        if room == 1 or self._has_equal(row):
             return 1
         needs = dict(filled.takes)
         most = dict(needs)
@@ -147,3 +174,10 @@ class _Search:
             room,
             *((self._remaining[position] - most[position]) // count + 1 for position, count in needs.items()),
         )
+
+    def _has_equal(self, row: int) -> bool:
+        """Whether another group scores as well as the best, so that they take turns."""
+        entry = heapq.heappop(self._heap)
+        following = self._top()
+        heapq.heappush(self._heap, entry)
+        return following is not None and following[0] == self._current[row][0]

@@ -40,7 +40,12 @@ def kind(
 ) -> NodeTypeConfig:
     """A node type; it gets its name from the cluster it is put into."""
     return NodeTypeConfig(
-        name="", resources=dict(resources), min_worker_nodes=low, max_worker_nodes=high, labels=dict(labels or {}), **more
+        name="",
+        resources=dict(resources),
+        min_worker_nodes=low,
+        max_worker_nodes=high,
+        labels=dict(labels or {}),
+        **more,
     )
 
 
@@ -120,7 +125,9 @@ class Cluster:
                 launch_config_hash=config_hash,
                 node_kind=NodeKind.HEAD if head else NodeKind.WORKER,
             )
-            self.instances.append(AutoscalerInstance(im_instance=managed, ray_node=state, cloud_instance_id=f"c-{name}"))
+            self.instances.append(
+                AutoscalerInstance(im_instance=managed, ray_node=state, cloud_instance_id=f"c-{name}")
+            )
         return self
 
     def coming(self, node_type: str, status: int = Instance.ALLOCATED, count: int = 1, head: bool = False) -> Cluster:
