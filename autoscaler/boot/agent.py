@@ -155,12 +155,12 @@ class Agent:
             finished.set()
 
         self._background("join", ask)
-        while not finished.wait(_LOOK_EVERY_S):
-            if self._stopped.is_set():
-                return Ending(0, "asked to stop while joining", machine=False)
+        while not finished.wait(_LOOK_EVERY_S) and not self._stopped.is_set():
             if self._clock() >= self._deadline:
                 self._stopped.set()
                 return Ending(21, "the boot deadline passed while the gateway could not be joined")
+        if self._stopped.is_set():
+            return Ending(0, "asked to stop while joining", machine=False)
         return outcome[0]
 
     def _watch(self, raylet: Raylet, lease: Lease, renewer: Renewer) -> Ending:

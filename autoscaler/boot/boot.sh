@@ -1,4 +1,5 @@
 #!/bin/sh
+# shellcheck disable=SC2016  # settings are meant to the letter
 # Makes this machine a node of the fabric: finds Python, checks versions, starts the node agent.
 # The ticket below works once and for minutes; there is no other secret in this file.
 set -u
@@ -12,7 +13,7 @@ say() {
 end_machine() {
     if [ -n "$FABRIC_END_COMMAND" ]; then
         say "ending this machine"
-        sh -c "$FABRIC_END_COMMAND"
+        /bin/sh -c "$FABRIC_END_COMMAND"
     fi
 }
 

@@ -25,7 +25,7 @@ except Exception:  # noqa: S110 - whatever the cause, there is no Ray to be foun
 
 
 def report() -> None:
-    """Ask to join with the versions that are here: the gateway refuses, and its journal says why."""
+    """Say at the gateway which versions are here: it writes the refusal to its journal; the ticket stays unused."""
     url = urllib.parse.urlsplit(env["FABRIC_GATEWAY"])
     link = http.client.HTTPConnection(str(url.hostname), url.port, timeout=10)
     if url.scheme == "https":
@@ -35,7 +35,7 @@ def report() -> None:
         if hashlib.sha256(sock.getpeercert(True) or b"").hexdigest() != env["FABRIC_GATEWAY_FINGERPRINT"]:
             raise OSError("its certificate is not the expected one")
     facts = {"python": python, "ray": ray, "clock": time.time(), "hostname": socket.gethostname()}
-    facts.update(ticket=env["FABRIC_TICKET"], nonce="preflight")
+    facts.update(ticket=env["FABRIC_TICKET"], nonce="preflight", report_only=True)
     link.request("POST", "/v1/join", json.dumps(facts), {"Content-Type": "application/json"})
     link.getresponse().read()
 

@@ -138,6 +138,8 @@ class Registrar:
             raise refusals.ray_version(theirs, ours)
         if abs(request.clock - now) > CLOCK_TOLERANCE_S:
             raise refusals.clock_skew(request.clock - now)
+        if request.report_only:
+            raise refusals.boot_checks(theirs)
 
     def _check_ticket(self, nonce: str, intent: Intent, now: float) -> None:
         if self._book.superseded(intent):

@@ -126,6 +126,16 @@ def clock_skew(skew_s: float) -> RefusalError:
     )
 
 
+def boot_checks(theirs: Versions) -> RefusalError:
+    """The boot script found other versions than those it was made for, though they are ours now."""
+    return RefusalError(
+        409,
+        "boot_checks",
+        f"The boot script found Python {theirs.python} and Ray {theirs.ray or 'missing'}, not what it was made for.",
+        "The cluster was upgraded after the script was made: make a new one, or start a new machine.",
+    )
+
+
 def credential_unknown() -> RefusalError:
     """The lease credential is not of that token."""
     return RefusalError(

@@ -28,6 +28,7 @@ class JoinRequest(_Message):
         python, ray: versions on the node.
         clock: the node's Unix time.
         hostname: for people.
+        report_only: the boot script has found that this machine cannot join and only says so; it is never let in.
     """
 
     ticket: _Word | None = None
@@ -38,6 +39,7 @@ class JoinRequest(_Message):
     ray: _Text
     clock: float
     hostname: _Text = ""
+    report_only: bool = False
 
     @model_validator(mode="after")
     def _one_proof(self) -> JoinRequest:

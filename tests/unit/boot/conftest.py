@@ -1,0 +1,26 @@
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.unit.gateway.serving import Gateway
+
+
+@pytest.fixture
+def gateway(tmp_path: Path) -> Iterator[Gateway]:
+    gateway = Gateway(tmp_path)
+    try:
+        yield gateway
+    finally:
+        gateway.close()
+
+
+@pytest.fixture
+def https(tmp_path: Path) -> Iterator[Gateway]:
+    gateway = Gateway(tmp_path, tls=True)
+    try:
+        yield gateway
+    finally:
+        gateway.close()
