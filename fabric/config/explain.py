@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from difflib import get_close_matches
 from typing import Any
 
@@ -15,6 +16,7 @@ from fabric.config.units import show
 Explained = tuple[Path, Position, str, str]
 
 _SITES_REMEDY = "write any, a list such as [home], or labels such as {tier: gold}"
+MOST = 300
 _COMPARISONS = {
     "greater_than_equal": ("ge", "must be at least"),
     "less_than_equal": ("le", "must be at most"),
@@ -28,7 +30,7 @@ def explain(error: ValidationError, root: Node) -> list[Explained]:
 
     A required key that is only misspelt is one problem, not two.
     """
-    errors = error.errors(include_url=False)
+    errors = error.errors(include_url=False)[:MOST]
     meant = {_meant(details, root) for details in errors if details["type"] == "extra_forbidden"}
     return [
         _explain(details, root)
@@ -173,10 +175,9 @@ def _unknown_key(path: Path, parent: Shape, root: Node) -> tuple[str, str]:
     return what, f"remove it, or use one of: {listed}"
 
 
-def _keys_at(root: Node, path: Path) -> list[str]:
+def _keys_at(root: Node, path: Path) -> Mapping[str, object]:
     steps = list(root.walk(path))
-    node = steps[-1][1] if steps else root
-    return list(node.keys or {})
+    return (steps[-1][1] if steps else root).keys or {}
 
 
 def _not_allowed(value: Any, allowed: list[str], name: str) -> tuple[str, str]:

@@ -6,7 +6,7 @@ import hashlib
 
 from pydantic import ValidationError
 
-from fabric.config.explain import explain
+from fabric.config.explain import MOST, Explained, explain
 from fabric.config.problems import Finding, Path, Position, Problem, Problems
 from fabric.config.repair import findings_elsewhere
 from fabric.config.rules import check
@@ -57,17 +57,27 @@ def _validate(tree: Tree, root: Node) -> tuple[Config | None, list[_Found]]:
     try:
         config = Config.model_validate(root.plain())
     except ValidationError as error:
-        explained = explain(error, root)
+        explained = [item for item in explain(error, root) if not _reported(tree, root, item)]
         if tree.broken:
             # Half a file was read: what is missing may stand in the other half.
             limit = tree.problems[-1][0]
             keep = [item for item in explained if item[1].line < limit.line and _stands(root, item[0])]
             return None, [(at, what, remedy) for _, at, what, remedy in keep]
-        elsewhere = [_placed(root, finding) for finding in findings_elsewhere(root.plain())]
-        return None, [*((at, what, remedy) for _, at, what, remedy in explained), *elsewhere]
+        elsewhere = [] if error.error_count() > MOST else findings_elsewhere(root.plain())
+        return None, [
+            *((at, what, remedy) for _, at, what, remedy in explained),
+            *(_placed(root, finding) for finding in elsewhere),
+        ]
     if tree.broken:
         return None, []
     return config, [_placed(root, finding) for finding in check(config)]
+
+
+def _reported(tree: Tree, root: Node, explained: Explained) -> bool:
+    """Whether the value at fault has a problem as YAML already, of which this one is only a consequence."""
+    path = explained[0]
+    steps = list(root.walk(path))
+    return len(steps) == len(path) and bool(steps) and steps[-1][1].at in {at for at, _, _ in tree.problems[:MOST]}
 
 
 def _stands(root: Node, path: Path) -> bool:
@@ -88,4 +98,7 @@ def _not_utf8(data: bytes, error: UnicodeDecodeError) -> _Found:
 
 def _problems(file: str, found: list[_Found]) -> Problems:
     unique = sorted(set(found))
+    if len(unique) > MOST:
+        at, what = unique[MOST][0], f"from here on there are {len(unique) - MOST:,} more problems"
+        unique = [*unique[:MOST], (at, what, "correct the ones above first")]
     return Problems(tuple(Problem(file, at.line, at.column, what, remedy) for at, what, remedy in unique))

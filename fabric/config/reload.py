@@ -90,7 +90,7 @@ class ConfigFile:
         loaded: Loaded = Problems((content,)) if isinstance(content, Problem) else load(content, str(self.path))
         kept = None if self._keep is None else _content(self._keep)
         in_force = load(kept, str(self._keep)) if isinstance(kept, bytes) else None
-        self._seen = "" if isinstance(content, Problem) else digest(content)
+        self._seen: str = "" if isinstance(content, Problem) else digest(content)
         if isinstance(content, bytes) and isinstance(loaded, Config):
             dropped = live_type_findings(in_force, loaded, self._live_types()) if isinstance(in_force, Config) else ()
             self.problems = self._placed(content, dropped)

@@ -89,7 +89,7 @@ class PriceBlock(Block):
 class OnPremNodeType(Block):
     """Machines you own, all of one shape."""
 
-    nodes: list[Machine] = Field(min_length=1, max_length=10_000, description="one name or address per machine")
+    nodes: list[Machine] = Field(min_length=1, max_length=5_000, description="one name or address per machine")
     local: bool = Field(default=False, description="true: `fabric up` starts these nodes on this very machine")
     gpus: Count = Field(default=0, description="GPUs of one machine")
     gpu: LabelValue | None = Field(default=None, description="GPU model; becomes the label `fabric/gpu`")

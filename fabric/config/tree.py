@@ -19,9 +19,9 @@ from ruamel.yaml.reader import ReaderError
 
 from fabric.config.problems import Path, Position
 
-MAX_CHARACTERS = 512 * 1024
+MAX_CHARACTERS = 256 * 1024
 MAX_DEPTH = 32
-MAX_VALUES = 50_000
+MAX_VALUES = 10_000
 START = Position(1, 1)
 
 _NULL = {"", "~", "null", "Null", "NULL"}
@@ -30,6 +30,8 @@ _INT = re.compile(r"[-+]?[0-9]{1,18}")
 _HEX = re.compile(r"0x[0-9a-fA-F]{1,15}")
 _OCTAL = re.compile(r"0o[0-7]{1,18}")
 _FLOAT = re.compile(r"[-+]?(?:\.[0-9]+|[0-9]+(?:\.[0-9]*)?)(?:[eE][-+]?[0-9]{1,4})?")
+# Line breaks in YAML 1.1 and to the parser, but neither in YAML 1.2 nor in editors.
+_OLD_BREAKS = str.maketrans(dict.fromkeys("\x85\u2028\u2029", " "))
 _SPECIAL = re.compile(r"[-+]?\.(inf|Inf|INF)|\.(nan|NaN|NAN)")
 
 
@@ -96,7 +98,7 @@ class _Stop(Exception):
 
 def parse(text: str) -> Tree:
     """The tree of ``text`` and everything that is wrong with it as YAML. Never raises."""
-    text = text.removeprefix("\ufeff")
+    text = text.removeprefix("\ufeff").translate(_OLD_BREAKS)
     builder = _Builder(text)
     tree = builder.tree
     try:

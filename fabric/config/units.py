@@ -15,9 +15,10 @@ from pydantic import BeforeValidator, Field, PlainSerializer, WithJsonSchema
 
 from fabric.model.money import USD, MicroUSD, usd
 
-_NUMBER = r"([0-9]{1,12}(?:\.[0-9]{1,9})?)"
+_NUMBER = r"([0-9]{1,18}(?:\.[0-9]{1,9})?)"
 _DURATION_MS = {"d": 86_400_000, "h": 3_600_000, "m": 60_000, "s": 1000, "ms": 1}
 _LONGEST_MS = 100 * 366 * _DURATION_MS["d"]
+_LARGEST_BYTES = 1024**6
 _BINARY = {f"{prefix}iB": 1024**power for power, prefix in enumerate("KMGTP", 1)}
 _DECIMAL = {"B": 1, **{f"{prefix}B": 1000**power for power, prefix in enumerate("kMGTP", 1)}}
 _BYTES = {**_DECIMAL, **_BINARY}
@@ -99,7 +100,10 @@ def byte_count(value: Any) -> int:
     match = re.fullmatch(rf"\s*{_NUMBER}\s*([kKMGTP]?i?B)\s*", value) if isinstance(value, str) else None
     if match is None or match.group(2) not in _BYTES:
         raise ValueError(f"{show(value)} is not a size; write a number and a unit, for example 512GiB or 80GB")
-    return int(Decimal(match.group(1)) * _BYTES[match.group(2)])
+    count = int(Decimal(match.group(1)) * _BYTES[match.group(2)])
+    if count > _LARGEST_BYTES:
+        raise ValueError(f"{show(value)} is more than any machine has; write a smaller size")
+    return count
 
 
 def format_bytes(value: int) -> str:
