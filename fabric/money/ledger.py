@@ -199,7 +199,7 @@ def _line(life: Life, now_ms: int) -> Line | None:
         parts=parts,
         cause=wasted[-1] if wasted else Cause.WORK,
         priced=life.tariff is not None,
-        estimated=life.final is None and life.estimated is not None,
+        estimated=life.estimated,
     )
 
 

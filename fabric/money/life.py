@@ -31,7 +31,7 @@ class Life:
         intended_ms: when it was intended, by the journal's clock.
         told_ms: when charging began, as the provider said at the launch.
         final: begin and end of charging, as the provider said at the end.
-        estimated: the same, guessed because the provider no longer knew the instance.
+        guessed_begin_ms, guessed_end_ms: the same, guessed because the provider no longer knew the instance.
         joined_ms, rejoined_ms: when it first and last became a Ray node.
         lost_ms: when Ray last lost it.
         idle_ms: since when nothing ran on it before its intended end.
@@ -51,7 +51,8 @@ class Life:
     intended_ms: int | None = None
     told_ms: int | None = None
     final: tuple[int, int] | None = None
-    estimated: tuple[int, int] | None = None
+    guessed_begin_ms: int | None = None
+    guessed_end_ms: int | None = None
     joined_ms: int | None = None
     rejoined_ms: int | None = None
     lost_ms: int | None = None
@@ -66,13 +67,17 @@ class Life:
             return self.final[0]
         if self.told_ms is not None:
             return self.told_ms
-        return self.estimated[0] if self.estimated is not None else self.intended_ms
+        return self.guessed_begin_ms if self.guessed_begin_ms is not None else self.intended_ms
 
     @property
     def ended_ms(self) -> int | None:
         """When charging ended; None while it goes on."""
-        end = self.final or self.estimated
-        return None if end is None else end[1]
+        return self.final[1] if self.final is not None else self.guessed_end_ms
+
+    @property
+    def estimated(self) -> bool:
+        """Whether the end is known only by when somebody noticed it."""
+        return self.final is None and self.guessed_end_ms is not None
 
     @property
     def charged(self) -> bool:
@@ -155,8 +160,11 @@ def _ended(life: Life, data: Mapping[str, Any], at_ms: int) -> Life:
     seen = _seen(life, data)
     if begin is not None and end is not None and not data.get("estimated"):
         return replace(seen, final=min(life.final or (begin, end), (begin, end)))
-    guess = (begin or life.launched_ms or end or at_ms, end or at_ms)
-    return replace(seen, estimated=min(life.estimated or guess, guess))
+    return replace(
+        seen,
+        guessed_begin_ms=_earlier(life.guessed_begin_ms, begin),
+        guessed_end_ms=_earlier(life.guessed_end_ms, at_ms if end is None else end),
+    )
 
 
 def _seen(life: Life, data: Mapping[str, Any]) -> Life:
