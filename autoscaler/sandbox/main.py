@@ -61,6 +61,26 @@ class Place:
         return host.strip("[]"), int(port)
 
 
+class StopSignal:
+    """SIGTERM or SIGINT, from the first moment on: the server stops, and the rest of the shutdown still runs."""
+
+    def __init__(self) -> None:
+        self._asked = False
+        self._server: uvicorn.Server | None = None
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, self._handle)
+
+    def tell(self, server: uvicorn.Server) -> None:
+        """Stop this server when the signal comes, or at once if it has come."""
+        self._server = server
+        server.should_exit = self._asked
+
+    def _handle(self, _number: int, _frame: FrameType | None) -> None:
+        self._asked = True
+        if self._server is not None:
+            self._server.should_exit = True
+
+
 def main(arguments: list[str] | None = None) -> int:
     """Serve until told to end; the exit code."""
     parser = argparse.ArgumentParser(prog="python -m autoscaler.sandbox.main", description=__doc__)
@@ -87,6 +107,7 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def _serve(place: Place, *, end_all: bool) -> None:
+    stop = StopSignal()
     place.state.mkdir(mode=0o700, parents=True, exist_ok=True)
     lock = _lock(place)
     host, port = place.listen
@@ -107,7 +128,7 @@ def _serve(place: Place, *, end_all: bool) -> None:
     if not end_all:
         follower = Follower(place.file, place.site_name, catalogue)
         follower.start()
-        _answer(make_app(cloud, metadata_host if apart else None), listeners, place)
+        _answer(make_app(cloud, metadata_host if apart else None), listeners, place, stop)
         follower.stop()
     cloud.end_all(SWITCHED_OFF)
     _await_end_of_all(store)
@@ -121,18 +142,12 @@ def _network(place: Place) -> Network:
     return network_for(place.site.network, str(place.state), place.config.ray.address)
 
 
-def _answer(app: object, listeners: list[socket.socket], place: Place) -> None:
+def _answer(app: object, listeners: list[socket.socket], place: Place, stop: StopSignal) -> None:
     config = uvicorn.Config(app, log_config=None, log_level="warning", access_log=False, timeout_graceful_shutdown=2)  # pyright: ignore[reportArgumentType]
     # A scripted lost reply is no error of the server's.
     logging.getLogger("uvicorn.error").addFilter(lambda line: "without completing response" not in line.getMessage())
     server = uvicorn.Server(config)
-
-    def end(_number: int, _frame: FrameType | None) -> None:
-        server.should_exit = True
-
-    # uvicorn passes the signal on when it has stopped; with a handler of ours the rest of the shutdown still runs.
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, end)
+    stop.tell(server)
     _log.info("sandbox.serving", site=place.site_name, endpoint=place.site.endpoint, state=str(place.state))
     server.run(sockets=listeners)
 

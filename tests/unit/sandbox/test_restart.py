@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import random
 import signal
+import subprocess
 import threading
 import time
 from pathlib import Path
@@ -150,3 +151,18 @@ def test_killed_at_any_moment_of_launching_each_machine_runs_exactly_once(server
         machines = [pid for pid in server.processes(instance["id"]) if b"machine.py" in cmdline(pid)]
         assert machines == [server.pid(token)]
     assert len(server.get("/bill")["lines"]) == len(instances)
+
+
+def test_an_end_asked_for_while_the_server_starts_is_an_end(server: SandboxServer):
+    server.launch("runs", "sleep 600")
+    instance = server.wait_for("runs", "running")
+    server.kill()
+    starting = subprocess.Popen(server.command(), stderr=subprocess.PIPE, text=True)
+    wait_until(lambda: (server.state / "server.lock").read_text() == f"{starting.pid}\n", what="its lock")
+    starting.terminate()
+
+    with starting:
+        assert starting.wait(30) == 0
+    assert server.processes(instance["id"]) == []
+    server.start()
+    assert server.show("runs")["reason"] == "cloud switched off"
