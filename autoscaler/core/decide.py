@@ -120,7 +120,7 @@ def _allowance(snapshot: Snapshot, quotes: dict[str, tuple[Quote, ...]]) -> Allo
     }
     maximum = snapshot.rules.maximum_nodes
     total = None if maximum is None else max(0, maximum - len(alive))
-    return Allowance(rooms, total, quotes if snapshot.offers else None, snapshot.budgets)
+    return Allowance(rooms, total, quotes if snapshot.offers or snapshot.priced else None, snapshot.budgets)
 
 
 def _missing_minimums(snapshot: Snapshot, gone: set[str]) -> dict[str, int]:

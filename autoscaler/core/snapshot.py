@@ -68,6 +68,8 @@ class Snapshot:
         gangs: unplaced placement groups.
         constraints: ``request_resources``: what the cluster must be able to hold whether used or not.
         offers: what can be bought, any order.
+        priced: machines are bought through offers only; without one, nothing is. False where there are no prices
+            at all (Ray's own behaviour).
         refused: capacity refusals still in force.
         rules: the burst rules.
         baseline: state left by the previous tick.
@@ -89,4 +91,5 @@ class Snapshot:
     unneeded_since: Mapping[str, float] = field(default_factory=dict[str, float])
     budgets: tuple[BudgetRoom, ...] = ()
     may_leave_to: frozenset[str] | None = None
+    priced: bool = False
     stopping: bool = False

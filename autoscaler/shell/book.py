@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 from autoscaler.core.configured import HOME_PREFIX
@@ -52,10 +52,12 @@ class Book:
 
     Args:
         journal: read and appended to.
+        also: told of every entry, in order.
     """
 
-    def __init__(self, journal: Journal) -> None:
+    def __init__(self, journal: Journal, also: Callable[[Entry], None] = lambda _: None) -> None:
         self._journal = journal
+        self._also = also
         self._lock = threading.RLock()
         self._seq = 0
         self._records: dict[str, InstanceRecord] = {}
@@ -131,6 +133,7 @@ class Book:
         token = entry.data.get("token")
         if isinstance(token, str) and token and not token.startswith(HOME_PREFIX):
             self._step(token, entry)
+        self._also(entry)
         kind = entry.kind
         if kind == Event.DECISION:
             self._decision = entry

@@ -175,6 +175,7 @@ class Brain:
             node_types={**retired, **configured},
             nodes=(*(_known(node, live) for node in seen.nodes), *dead),
             offers=tuple(self._on_sale()),
+            priced=True,
             refused=refused,
             rules=rules,
             baseline=self._baseline,

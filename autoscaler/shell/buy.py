@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import threading
 from collections import deque
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from enum import StrEnum
@@ -38,6 +38,8 @@ from fabric.telemetry.names import LAUNCHES
 _FIRST_PAUSE_S = 0.2
 _LONGEST_PAUSE_S = 5.0
 _CALLS_PER_SITE = 8
+# An offer that refused one machine of a request a moment ago is not tried for the others.
+_JUST_NOW_S = 1.0
 
 
 class BerthState(StrEnum):
@@ -113,6 +115,7 @@ class Buyer:
         self._berths: list[Berth] = []
         self._in_flight: set[str] = set()
         self._pools: dict[str, ThreadPoolExecutor] = {}
+        self._just_refused: dict[str, float] = {}
         self._stopping = threading.Event()
         self._log = structlog.get_logger()
 
@@ -145,11 +148,17 @@ class Buyer:
         for pool in self._pools.values():
             pool.shutdown(wait=False, cancel_futures=True)
 
-    def _next(self, berths: Iterable[Berth]) -> None:
-        """Give each berth its next offer, write all intents at once, then ask the clouds."""
+    def _next(self, berths: Sequence[Berth], refusals: Sequence[Draft] = ()) -> None:
+        """Give each berth its next offer, write refusals and intents in one step, then ask the clouds.
+
+        In one step, so that neither the budget nor the brain ever sees a refused launch without its successor.
+        """
         attempts: dict[str, list[_Attempt]] = {}
         with self._lock:
             room: dict[str, int] = {}
+            for berth in berths:
+                if berth.tried:
+                    room[berth.tried] = room.get(berth.tried, self._room(berth.tried)) + 1
             for berth in berths:
                 offer = self._offer_for(berth, room)
                 if offer is None:
@@ -157,22 +166,20 @@ class Buyer:
                     continue
                 order = self._desk.order(offer, berth.request_id)
                 attempts.setdefault(offer.site, []).append(_Attempt(berth, offer, order))
-            orders = [attempt.order for batch in attempts.values() for attempt in batch]
-            if not orders:
-                return
-            self._in_flight |= {order.token for order in orders}
-            for batch in attempts.values():
-                for attempt in batch:
-                    berth = attempt.berth
-                    berth.state = BerthState.TRYING
-                    berth.token, berth.tried = attempt.order.token, attempt.offer.node_type
+            batches = [attempt for batch in attempts.values() for attempt in batch]
+            for attempt in batches:
+                berth = attempt.berth
+                berth.state = BerthState.TRYING
+                berth.token, berth.tried = attempt.order.token, attempt.offer.node_type
+                self._in_flight.add(attempt.order.token)
+        if not batches and not refusals:
+            return
         reached("launch.before_intent")
         try:
-            self._book.append(*(order.intent for order in orders))
+            self._book.append(*refusals, *(attempt.order.intent for attempt in batches))
         except BaseException as error:
-            for batch in attempts.values():
-                for attempt in batch:
-                    self._give_up(attempt.berth, f"the journal could not be written: {error}")
+            for attempt in batches:
+                self._give_up(attempt.berth, f"the journal could not be written: {error}")
             raise
         reached("launch.after_intent")
         for site, batch in attempts.items():
@@ -218,6 +225,7 @@ class Buyer:
             reached("launch.after_call")
             again: list[_Attempt] = []
             refused: list[Berth] = []
+            refusals: list[Draft] = []
             wait = pause
             # A listing in between would miss a machine that fails over, and the brain would buy it twice.
             with self._lock:
@@ -229,9 +237,11 @@ class Buyer:
                         wait = max(wait, result.retry_after_s or 0.0)
                         if isinstance(result, NetworkError):
                             attempt.berth.state = BerthState.DOUBTFUL
-                    elif self._refused(attempt, result):
-                        refused.append(attempt.berth)
-                self._next(refused)
+                    else:
+                        refusals += self._refusal(attempt, result)
+                        if attempt.berth.state is not BerthState.GIVEN_UP:
+                            refused.append(attempt.berth)
+                self._next(refused, refusals)
             self._changed()
             pending = [attempt for attempt in again if self._still_wanted(attempt)]
             if pending and self._stopping.wait(wait):
@@ -259,8 +269,8 @@ class Buyer:
         attempt.berth.state = BerthState.FILLED
         self._in_flight.discard(token)
 
-    def _refused(self, attempt: _Attempt, error: ProviderError) -> bool:
-        """Write the refusal; whether another offer may be tried. Credentials and bad requests never fail over."""
+    def _refusal(self, attempt: _Attempt, error: ProviderError) -> list[Draft]:
+        """What to write of a refusal. Credentials, bad requests and bugs give the berth up: they never fail over."""
         token, offer = attempt.order.token, attempt.offer
         refusal = {"token": token, "offer": offer.offer_id, "error": error.code, "message": str(error)}
         drafts = [Draft(Event.LAUNCH_REFUSED, refusal)]
@@ -268,16 +278,14 @@ class Buyer:
             # The provider does not know what it did: whatever appears under this token is to be ended.
             ending = {"token": token, "instance": "", "cause": error.code, "by": "controller"}
             drafts.append(Draft(Event.TERMINATE_INTENDED, ending))
-        self._book.append(*drafts)
         self._metrics.count(LAUNCHES, site=offer.site, result=error.code)
         self._log.warning("refused", offer=offer.offer_id, token=token, error=error.code, message=str(error))
-        reached("launch.after_refused")
         attempt.berth.sentences.append(f"{offer.offer_id}: {error}")
+        self._just_refused[offer.offer_id] = self._clock()
         self._in_flight.discard(token)
-        if isinstance(error, CapacityError | QuotaError):
-            return True
-        self._give_up(attempt.berth, f"{offer.offer_id}: {error}")
-        return False
+        if not isinstance(error, CapacityError | QuotaError):
+            self._give_up(attempt.berth, f"{offer.offer_id}: {error}")
+        return drafts
 
     def _still_wanted(self, attempt: _Attempt) -> bool:
         """Whether to go on asking under this token; if not, whatever appears under it is to be ended."""

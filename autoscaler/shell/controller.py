@@ -25,6 +25,7 @@ from autoscaler.shell.fleet import BurstFleet
 from autoscaler.shell.home import HomeWatch
 from autoscaler.shell.loop import Lookout, Loop
 from autoscaler.shell.orders import OrderDesk
+from autoscaler.shell.purse import Purse
 from autoscaler.shell.receipts import receipts
 from autoscaler.shell.serve import Page, Server, metrics_page
 from autoscaler.shell.sites import Sites, SiteWatch, controller_patience
@@ -70,7 +71,8 @@ class Controller:
         self._metrics = Metrics()
         self._file = ConfigFile(config_path, live=self._live_types, keep=keep)
         self._journal = open_journal(self._config())
-        self._book = Book(self._journal)
+        self._purse = Purse(self._config)
+        self._book = Book(self._journal, self._purse.take)
         self._book.refresh()
         self._loop = Loop(self._tick, clock, self._metrics)
         self._home = HomeWatch(lambda: home_nodes(self._config()), self._book, clock)
@@ -89,7 +91,7 @@ class Controller:
             self._book,
             self._sites.offers,
             self._home.views,
-            lambda _now: (),
+            self._purse.rooms,
             receipts(),
             clock,
             self._metrics,
@@ -104,6 +106,7 @@ class Controller:
             book=self._book,
             brain=self._brain,
             sites=self._sites,
+            purse=self._purse,
             beat=lambda: self._loop.beat,
             head=lambda: self._link_error,
             started_at=clock(),

@@ -17,7 +17,6 @@ POINTS = (
     "launch.after_intent",
     "launch.after_call",
     "launch.after_accepted",
-    "launch.after_refused",
     "end.before_intent",
     "end.after_intent",
     "end.before_call",

@@ -11,6 +11,7 @@ from autoscaler.core.lifecycle import InstanceRecord, Phase
 from autoscaler.shell.book import Book
 from autoscaler.shell.brain import Brain, Thought
 from autoscaler.shell.loop import Beat
+from autoscaler.shell.purse import Purse
 from autoscaler.shell.sites import Sites
 from fabric.config.reload import ConfigFile
 from fabric.config.resolve import node_types
@@ -30,6 +31,7 @@ class Sources:
     book: Book
     brain: Brain
     sites: Sites
+    purse: Purse
     beat: Callable[[], Beat]
     head: Callable[[], str]
     started_at: float
@@ -62,7 +64,7 @@ def status(sources: Sources) -> dict[str, Any]:
         "queue": asdict(thought.decision.depth) if thought else {"gpus": 0.0, "cpus": 0.0, "requests": 0},
         "baseline": _baseline(sources, thought),
         "spend_per_hour_micro_usd": thought.decision.spend_per_hour if thought else 0,
-        "budgets": [asdict(room) for room in thought.snapshot.budgets] if thought else [],
+        "budgets": _budgets(sources),
         "refused_offers": [asdict(refused) for refused in thought.snapshot.refused] if thought else [],
         "last_decision": {
             "seq": decided.seq if decided else 0,
@@ -91,6 +93,21 @@ def measure(sources: Sources, metrics: Metrics) -> None:
         metrics.set(GPUS, total - used, site=site, use="free")
     dead = sum(node.phase is NodePhase.DEAD for node in thought.snapshot.nodes)
     metrics.set(ONPREM_DEAD, dead)
+
+
+def _budgets(sources: Sources) -> list[dict[str, Any]]:
+    return [
+        {
+            "scope": state.rule.scope,
+            "per": state.rule.per,
+            "limit_micro_usd": state.rule.limit,
+            "accrued_micro_usd": state.accrued,
+            "committed_micro_usd": state.committed,
+            "left_micro_usd": state.left,
+            "actions": sorted(state.actions),
+        }
+        for state in sources.purse.states(sources.clock())
+    ]
 
 
 def _sites(sources: Sources) -> list[dict[str, Any]]:

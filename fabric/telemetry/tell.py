@@ -9,17 +9,24 @@ from fabric.telemetry.reasons import sentences
 
 
 def tell(decision: Decision, names: Mapping[str, str] | None = None) -> list[str]:
-    """One line for each launch, drain and refusal, in this order.
+    """One line for each launch, drain and refusal, in this order; one line when there is none.
 
     Args:
         decision: what was decided.
         names: what people call a node, by its node id; an id that is not in here is shown as it is.
     """
-    return [
+    told = [
         *(_launch(launch) for launch in decision.launches),
         *_drains(decision.drains, names or {}),
         *(_refusal(refusal) for refusal in decision.refusals),
     ]
+    return told or [_quiet(decision)]
+
+
+def _quiet(decision: Decision) -> str:
+    if decision.depth.requests:
+        return "Nothing is bought or given back: what waits has to go on waiting."
+    return "Nothing is bought or given back: nothing waits that nodes here or coming cannot hold."
 
 
 def _launch(launch: Launch) -> str:

@@ -1,0 +1,260 @@
+"""A whole fabric on this machine for tests, its processes one by one, so that a test can kill any of them."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import httpx
+import psutil
+
+from autoscaler.boot.trust import cluster_token_file
+from autoscaler.core.lifecycle import InstanceRecord, fold_instances
+from fabric.config.reload import read
+from fabric.config.schema import Config
+from fabric.journal.base import Entry
+from fabric.journal.sqlite import SqliteJournal
+from tests.conftest import wait_until
+from tests.sandboxes import unused_port
+
+MARK = "ELASTIC_TEST_FABRIC"
+OBJECT_STORE = "80000000"
+CONFIG = """
+fabric: {{name: test}}
+listen: {{gateway: "127.0.0.1:{gateway}", controller: "127.0.0.1:{controller}", reaper: "127.0.0.1:{reaper}"}}
+ray: {{address: 127.0.0.1, port: {ray}, dashboard: "127.0.0.1:{dashboard}", temp_dir: {temp}, object_store: 80MB}}
+sites:
+  home:
+    kind: onprem
+    node_types:
+      box: {{nodes: [a], local: true, gpus: 1, cpus: 1}}
+  sky:
+    kind: sandbox
+    endpoint: 127.0.0.1:{sandbox}
+    node_types:
+      g1: {{gpus: 1, cpus: 1, boot: 0s, max: {maximum}, market: [spot, on-demand],
+           price: {{on-demand: 3.61 USD/h, spot: 1.27 USD/h, minimum: 2s}}}}
+burst:
+  baseline: [{{gpus: 1, for: 0s}}]
+  close_for: 1s
+  hold: 1s
+  idle: 3s
+  pending_idle: 20s
+  join_deadline: {join}
+  lease: {lease}
+  grace: 5s
+  refusal_backoff: 2s
+{more}
+"""
+
+
+class Fabric:
+    """The processes of one fabric; ``close`` ends all of them and everything they started."""
+
+    def __init__(self, maximum: int = 2, lease: str = "30s", join: str = "120s", more: str = "") -> None:
+        self.directory = Path(tempfile.mkdtemp(prefix="fab-", dir="/tmp"))
+        self.path = self.directory / "fabric.yaml"
+        names = ("gateway", "controller", "reaper", "ray", "dashboard", "sandbox")
+        self.ports = {name: unused_port() for name in names}
+        self.path.write_text(
+            CONFIG.format(temp=self.directory / "r", maximum=maximum, lease=lease, join=join, more=more, **self.ports)
+        )
+        self.processes: dict[str, subprocess.Popen[bytes]] = {}
+        self.token_path = cluster_token_file(self.directory / "state")
+        self.environment = {
+            **{name: value for name, value in os.environ.items() if not name.startswith(("RAY_", "FABRIC_"))},
+            MARK: str(self.directory),
+            "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",
+            "PYTHONPATH": str(Path(__file__).resolve().parents[1]),
+            "RAY_AUTH_MODE": "token",
+            "RAY_AUTH_TOKEN_PATH": str(self.token_path),
+            "RAY_enable_autoscaler_v2": "1",
+            "RAY_USAGE_STATS_ENABLED": "0",
+        }
+
+    @property
+    def config(self) -> Config:
+        """The configuration."""
+        loaded = read(self.path)
+        assert isinstance(loaded, Config), str(loaded)
+        return loaded
+
+    @property
+    def ray_address(self) -> str:
+        """Where the head listens."""
+        return f"127.0.0.1:{self.ports['ray']}"
+
+    def start_head(self) -> None:
+        """A head without dashboard, with no CPUs for tasks."""
+        arguments = {
+            "--port": str(self.ports["ray"]),
+            "--node-ip-address": "127.0.0.1",
+            "--num-cpus": "0",
+            "--include-dashboard": "false",
+            "--object-store-memory": OBJECT_STORE,
+            "--temp-dir": str(self.directory / "r"),
+        }
+        flags = [f"{name}={value}" for name, value in arguments.items()]
+        self._start(
+            "head",
+            ["-m", "ray.scripts.scripts", "start", "--head", "--no-monitor", "--block", *flags],
+            {"RAY_CLOUD_INSTANCE_ID": "head", "RAY_NODE_TYPE_NAME": "head"},
+        )
+
+    def start_home(self) -> None:
+        """The on-prem node."""
+        self._start("home", ["-m", "fabric.cli.run_node", *self._where, "--site", "home", "--node", "a"])
+
+    def start(self, *names: str, **environment: str) -> None:
+        """Start some of ``sandbox``, ``gateway``, ``controller``, ``reaper`` and wait until they answer."""
+        modules = {
+            "sandbox": ("autoscaler.sandbox.main", "sandbox"),
+            "gateway": ("fabric.gateway.main", "gateway"),
+            "controller": ("autoscaler.shell.main", "controller"),
+            "reaper": ("autoscaler.shell.reap_main", "reaper"),
+        }
+        for name in names:
+            self._start(name, ["-m", modules[name][0], *self._where], environment)
+        for name in names:
+            url = f"http://127.0.0.1:{self.ports[modules[name][1]]}/healthz"
+            wait_until(lambda url=url, name=name: self._answers(name, url), 30, f"{name} ({self.log(name)})")
+
+    def kill(self, name: str) -> None:
+        """``kill -9`` of one process, not of what it started."""
+        self.processes[name].kill()
+        self.processes[name].wait()
+
+    def kill_tree(self, name: str) -> None:
+        """``kill -9`` of a process and everything it started."""
+        root = psutil.Process(self.processes[name].pid)
+        for process in [root, *root.children(recursive=True)]:
+            _kill(process)
+        self.processes[name].wait()
+
+    def terminate(self, name: str, timeout: float = 15.0) -> int:
+        """SIGTERM; the exit code."""
+        self.processes[name].terminate()
+        return self.processes[name].wait(timeout)
+
+    def alive(self, name: str) -> bool:
+        """Whether a process runs."""
+        return self.processes[name].poll() is None
+
+    def log(self, name: str) -> Path:
+        """What a process printed."""
+        return self.directory / f"{name}.log"
+
+    def status(self) -> dict[str, Any]:
+        """The controller's status."""
+        return self.get("controller", "/status")
+
+    def get(self, name: str, path: str) -> Any:
+        """The JSON at a path of one of the processes."""
+        return httpx.get(f"http://127.0.0.1:{self.ports[name]}{path}", trust_env=False, timeout=10).json()
+
+    def metrics(self, name: str) -> str:
+        """The Prometheus page of a process."""
+        return httpx.get(f"http://127.0.0.1:{self.ports[name]}/metrics", trust_env=False, timeout=10).text
+
+    def fault(self, kind: str, **more: Any) -> None:
+        """Script a fault of the sandbox cloud."""
+        url = f"http://127.0.0.1:{self.ports['sandbox']}/v1/faults"
+        reply = httpx.post(url, json={"kind": kind, **more}, trust_env=False)
+        assert reply.status_code == 201, reply.text
+
+    def bill(self) -> dict[str, Any]:
+        """The sandbox cloud's meter."""
+        return self.get("sandbox", "/bill")
+
+    def entries(self) -> list[Entry]:
+        """The journal."""
+        journal = SqliteJournal(self.config.fabric.journal.removeprefix("sqlite:"), "test")
+        try:
+            return list(journal.read())
+        finally:
+            journal.close()
+
+    def records(self) -> dict[str, InstanceRecord]:
+        """What the journal says of every launch of the cloud."""
+        records = fold_instances(self.entries())
+        return {token: record for token, record in records.items() if not token.startswith("onprem/")}
+
+    def run_driver(self, source: str, *arguments: str) -> subprocess.Popen[bytes]:
+        """A Ray program against this cluster; ``ADDRESS`` is in its environment."""
+        return self._start("driver", ["-c", source, *arguments], {"ADDRESS": self.ray_address})
+
+    def ray(self, *arguments: str) -> str:
+        """Output of a ray command."""
+        command = [sys.executable, "-m", "ray.scripts.scripts", *arguments, "--address", self.ray_address]
+        done = subprocess.run(command, env=self.environment, capture_output=True, text=True, timeout=60, check=False)
+        return done.stdout + done.stderr
+
+    def close(self) -> None:
+        """End everything of this fabric, whoever started it."""
+        if "sandbox" in self.processes and self.alive("sandbox"):
+            self.processes["sandbox"].send_signal(signal.SIGTERM)
+        deadline = time.monotonic() + 10
+        while (left := self._left()) and time.monotonic() < deadline:
+            for process in left:
+                if process.pid != self._pid("sandbox") or time.monotonic() > deadline - 5:
+                    _kill(process)
+            time.sleep(0.05)
+        for process in self.processes.values():
+            process.wait(5)
+        shutil.rmtree(self.directory, ignore_errors=True)
+
+    def _left(self) -> list[psutil.Process]:
+        needles = (f"{MARK}={self.directory}".encode(), f"{self.directory}/".encode())
+        found = []
+        for process in psutil.process_iter():
+            try:
+                content = Path(f"/proc/{process.pid}/environ").read_bytes()
+                content += Path(f"/proc/{process.pid}/cmdline").read_bytes()
+                zombie = process.status() == psutil.STATUS_ZOMBIE
+            except (OSError, psutil.Error):
+                continue
+            if process.pid != os.getpid() and not zombie and any(needle in content for needle in needles):
+                found.append(process)
+        return found
+
+    @property
+    def _where(self) -> tuple[str, str]:
+        return ("--config", str(self.path))
+
+    def _pid(self, name: str) -> int:
+        return self.processes[name].pid if name in self.processes else 0
+
+    def _start(
+        self, name: str, arguments: Sequence[str], environment: dict[str, str] | None = None
+    ) -> subprocess.Popen[bytes]:
+        with self.log(name).open("ab") as log:
+            self.processes[name] = subprocess.Popen(
+                [sys.executable, *arguments],
+                env={**self.environment, **(environment or {})},
+                stdout=log,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,
+                cwd=self.directory,
+            )
+        return self.processes[name]
+
+    def _answers(self, name: str, url: str) -> bool:
+        assert self.alive(name), self.log(name).read_text()[-3000:]
+        try:
+            return httpx.get(url, trust_env=False).status_code == 200
+        except httpx.TransportError:
+            return False
+
+
+def _kill(process: psutil.Process) -> None:
+    with contextlib.suppress(psutil.NoSuchProcess):
+        process.kill()
