@@ -13,14 +13,14 @@ from enum import StrEnum
 class Event(StrEnum):
     """Kinds of journal entry. The comment on each lists its data fields."""
 
-    FABRIC_STARTED = "fabric.started"  # process, version, config_digest
+    FABRIC_STARTED = "fabric.started"  # process, pid, config_digest
     FABRIC_STOPPING = "fabric.stopping"  # process
     CONFIG_LOADED = "config.loaded"  # digest, path
     CONFIG_REJECTED = "config.rejected"  # digest, path, problems[]
     DECISION = "decision"  # snapshot (digest and what is needed to recompute), decision, sentences
     LAUNCH_INTENDED = "launch.intended"  # token, site, node_type, offer, zone, market, per_hour, minimum_seconds,
     # ticket_sha256, ticket_expires_at, join_by, request_id, labels{}
-    LAUNCH_ACCEPTED = "launch.accepted"  # token, instance
+    LAUNCH_ACCEPTED = "launch.accepted"  # token, instance, site, launched_at_ms
     LAUNCH_REFUSED = "launch.refused"  # token, offer, error, message
     LAUNCH_CANCELLED = "launch.cancelled"  # token, cause
     NODE_JOINED = "node.joined"  # token, site, node_type, python, ray, nonce_sha256, lease_until
@@ -28,9 +28,10 @@ class Event(StrEnum):
     LEASE_RENEWED = "lease.renewed"  # token, until
     SPOT_NOTICE = "spot.notice"  # token, reclaim_at
     NODE_LOST = "node.lost"  # token, ray_node_id
-    TERMINATE_INTENDED = "terminate.intended"  # token, instance, cause, by
-    INSTANCE_ENDED = "instance.ended"  # token, instance, site, launched_at_ms, ended_at_ms
-    INSTANCE_ADOPTED = "instance.adopted"  # token, instance, site
+    TERMINATE_INTENDED = "terminate.intended"  # token, instance, site, cause, by, idle_s (how long it had been idle)
+    INSTANCE_ENDED = "instance.ended"  # token, instance, site, launched_at_ms, ended_at_ms, reason,
+    # estimated (true where the provider no longer knew it)
+    INSTANCE_ADOPTED = "instance.adopted"  # token, instance, site, launched_at_ms
     ORPHAN_FOUND = "orphan.found"  # token, instance, site, cause
     ONPREM_NODE_SEEN = "onprem.seen"  # node, node_type
     ONPREM_NODE_DEAD = "onprem.dead"  # node, node_type, since

@@ -39,6 +39,7 @@ def chains(draw: st.DrawFn, least: int = 1) -> list[Stored]:
     return chain
 
 
+@settings(deadline=None)
 @given(objects)
 def test_canonical_json_reads_back_the_same_and_has_one_form(data: dict[str, object]) -> None:
     text = canonical(data)
@@ -49,12 +50,14 @@ def test_canonical_json_reads_back_the_same_and_has_one_form(data: dict[str, obj
     assert text.isprintable()
 
 
+@settings(deadline=None)
 @given(st.sampled_from([float("nan"), float("inf"), -float("inf"), {1: 2}, {None: 1}, b"", {1, 2}, object()]), objects)
 def test_what_is_not_json_is_refused_however_deep(bad: object, data: dict[str, object]) -> None:
     with pytest.raises(ValueError, match="journal"):
         canonical({**data, "deep": [{"er": (bad,)}]})
 
 
+@settings(deadline=None)
 @given(chains())
 def test_a_chain_verifies_and_survives_entries_and_lines(chain: list[Stored]) -> None:
     assert verify(chain) is None
@@ -64,6 +67,7 @@ def test_a_chain_verifies_and_survives_entries_and_lines(chain: list[Stored]) ->
     assert list(parse_lines(line + "\n" for line in lines)) == chain
 
 
+@settings(deadline=None)
 @given(chains(), st.data())
 def test_changing_any_character_of_any_line_names_that_entry(chain: list[Stored], data: st.DataObject) -> None:
     lines = [to_line(item) for item in chain]
@@ -76,6 +80,7 @@ def test_changing_any_character_of_any_line_names_that_entry(chain: list[Stored]
     assert found.seq == at + 1
 
 
+@settings(deadline=None)
 @given(chains(least=2), st.data())
 def test_removing_doubling_or_swapping_entries_names_the_place(chain: list[Stored], data: st.DataObject) -> None:
     at = data.draw(st.integers(0, len(chain) - 2))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from datetime import UTC, datetime
 
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fabric.journal.base import Entry
@@ -82,6 +82,7 @@ rules = st.builds(
 reserves = st.builds(Reserve, st.floats(0, 7200), st.floats(0, 600), st.floats(0, 600))
 
 
+@settings(deadline=None)
 @given(journals(), moments)
 def test_every_micro_dollar_is_for_one_thing_and_no_amount_is_negative(entries: list[Entry], now_ms: int) -> None:
     statement = fold(entries).statement(now_ms)
@@ -97,6 +98,7 @@ def test_every_micro_dollar_is_for_one_thing_and_no_amount_is_negative(entries: 
             assert line.accrued == line.tariff.cost(line.ended_at_ms - line.launched_at_ms)
 
 
+@settings(deadline=None)
 @given(journals(), st.data())
 def test_the_ledger_does_not_depend_on_order_on_repetition_or_on_how_it_was_folded(
     entries: list[Entry], data: st.DataObject
@@ -112,6 +114,7 @@ def test_the_ledger_does_not_depend_on_order_on_repetition_or_on_how_it_was_fold
     assert fold(entries, ledger) == ledger
 
 
+@settings(deadline=None)
 @given(journals(), moments, moments)
 def test_cost_never_falls_with_time(entries: list[Entry], one: int, other: int) -> None:
     ledger = fold(entries)
@@ -121,6 +124,7 @@ def test_cost_never_falls_with_time(entries: list[Entry], one: int, other: int) 
     assert all(a.accrued <= b.accrued for a, b in zip(before.lines, after.lines, strict=True))
 
 
+@settings(deadline=None)
 @given(journals(), moments)
 def test_the_ledger_of_ended_instances_is_the_bill_to_the_micro_dollar(entries: list[Entry], now_ms: int) -> None:
     ended = {entry.data["token"]: entry.data for entry in entries if entry.kind == Event.INSTANCE_ENDED}
@@ -132,6 +136,7 @@ def test_the_ledger_of_ended_instances_is_the_bill_to_the_micro_dollar(entries: 
             assert not line.estimated
 
 
+@settings(deadline=None)
 @given(journals(), st.sampled_from(["hour", "day", "month"]), moments)
 def test_what_the_windows_of_a_budget_saw_adds_up_to_the_total(entries: list[Entry], per: Per, now_ms: int) -> None:
     ledger, reserve = fold(entries), Reserve(0, 0, 0)
@@ -149,6 +154,7 @@ def test_what_the_windows_of_a_budget_saw_adds_up_to_the_total(entries: list[Ent
     assert total.accrued == ledger.statement(latest).total
 
 
+@settings(deadline=None)
 @given(journals(), st.lists(rules, max_size=4), moments, reserves)
 def test_rooms_are_never_negative_and_never_more_than_the_limit(
     entries: list[Entry], budget: list[BudgetRule], now_ms: int, reserve: Reserve
@@ -165,6 +171,7 @@ def test_rooms_are_never_negative_and_never_more_than_the_limit(
             assert found[state.rule.scope].no_new_launches
 
 
+@settings(deadline=None)
 @given(st.lists(tariffs, min_size=1, max_size=8), st.integers(0, 40 * USD), st.floats(0, 3600), moments)
 def test_launching_only_what_fits_never_commits_more_than_the_limit(
     wanted: list[Tariff], limit: int, hold_s: float, now_ms: int
@@ -187,6 +194,7 @@ def test_launching_only_what_fits_never_commits_more_than_the_limit(
     assert state.committed <= limit
 
 
+@settings(deadline=None)
 @given(moments, st.sampled_from(["hour", "day", "month"]))
 def test_windows_follow_the_utc_calendar_and_tile_time(at_ms: int, per: Per) -> None:
     begin, end = window(per, at_ms)
@@ -199,6 +207,7 @@ def test_windows_follow_the_utc_calendar_and_tile_time(at_ms: int, per: Per) -> 
     assert per != "month" or opened.day == 1
 
 
+@settings(deadline=None)
 @given(st.integers(0, 10**15))
 def test_dollars_and_micro_dollars_convert_without_loss(amount: int) -> None:
     assert usd(format_usd(amount, places=6).replace("$", "").replace(",", "")) == amount
