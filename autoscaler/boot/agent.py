@@ -114,7 +114,8 @@ class Agent:
     def run(self) -> Ending:
         """Join, run the raylet, and come back when it is over; the raylet is stopped then."""
         private_directory(self._settings.work_dir)
-        private_directory(self._settings.session_root)
+        if not self._settings.temp_dir:
+            private_directory(self._settings.session_root)
         if end_leftover(self._settings.work_dir):
             say("ended the raylet that an earlier agent of this node had left behind")
         joined = self._join()
@@ -136,7 +137,7 @@ class Agent:
             self._stopped.set()
             raylet.stop(drain=asked)
             renewer.stop()
-            if self._settings.rented:
+            if self._settings.rented and not self._settings.temp_dir:
                 # What several machines of a sandbox leave on the one real disk below them.
                 shutil.rmtree(self._settings.session_root, ignore_errors=True)
 

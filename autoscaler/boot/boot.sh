@@ -55,9 +55,11 @@ fi
 "$python" -m autoscaler.boot.agent &
 agent=$!
 trap 'kill -TERM "$agent" 2>/dev/null' TERM INT HUP
-while kill -0 "$agent" 2>/dev/null; do
+while :; do
     wait "$agent"
     code=$?
+    # A signal ends the wait early; the agent is over when its pid is gone.
+    kill -0 "$agent" 2>/dev/null || break
 done
 trap - TERM INT HUP
 say "the node agent ended with code $code"

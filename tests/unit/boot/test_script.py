@@ -44,7 +44,7 @@ def run(script: str, folder: Path, **environ: str) -> subprocess.CompletedProces
     path.write_text(script)
     base = {"PATH": f"{Path(sys.executable).parent}:/usr/bin:/bin", "PYTHONPATH": str(ROOT)}
     return subprocess.run(
-        ["/bin/sh", str(path)], env=base | environ, capture_output=True, text=True, timeout=60, check=False
+        ["/bin/sh", str(path)], env=base | environ, cwd=folder, capture_output=True, text=True, timeout=60, check=False
     )
 
 
@@ -224,3 +224,12 @@ def test_the_agent_takes_its_settings_out_of_the_environment() -> None:
 def test_a_bad_setting_is_named(name: str, value: str, complaint: str) -> None:
     with pytest.raises(SettingsError, match=re.escape(complaint)):
         take_settings(environment(SPEC) | {name: value})
+
+
+def test_every_exit_code_and_every_refusal_is_on_the_page_about_joining() -> None:
+    page = (ROOT / "docs" / "howto" / "join-a-node.md").read_text()
+    assert {int(code) for code in re.findall(r"^\| (\d+) \|", page, re.M)} == set(EXIT_CODES)
+    source = "".join(path.read_text() for path in (ROOT / "fabric" / "gateway").glob("*.py"))
+    codes = set(re.findall(r"RefusalError\(\s*[\w.]+,\s*\"(\w+)\"", source))
+    assert len(codes) > 10
+    assert set(re.findall(r"^\| `(\w+)` \|", page, re.M)) == codes
