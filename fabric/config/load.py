@@ -11,7 +11,7 @@ from fabric.config.problems import Finding, Path, Position, Problem, Problems
 from fabric.config.repair import findings_elsewhere
 from fabric.config.rules import check
 from fabric.config.schema import Config
-from fabric.config.tree import START, Node, Tree, parse
+from fabric.config.tree import START, Node, Tree, parse, position_in
 
 Loaded = Config | Problems
 _Found = tuple[Position, str, str]
@@ -91,9 +91,8 @@ def _placed(root: Node, finding: Finding) -> _Found:
 
 def _not_utf8(data: bytes, error: UnicodeDecodeError) -> _Found:
     before = data[: error.start].decode("utf-8", "replace")
-    line = before.count("\n") + 1
-    column = len(before) - (before.rfind("\n") + 1) + 1
-    return Position(line, column), f"the byte 0x{data[error.start]:02x} is not UTF-8", "save the file as UTF-8"
+    at = position_in(before, len(before))
+    return at, f"the byte 0x{data[error.start]:02x} is not UTF-8", "save the file as UTF-8"
 
 
 def _problems(file: str, found: list[_Found]) -> Problems:

@@ -125,6 +125,20 @@ def parse(text: str) -> Tree:
     return tree
 
 
+def position_in(text: str, index: int) -> Position:
+    """Line and column of the character at ``index``, counted the way editors do."""
+    return _position(_line_starts(text), index)
+
+
+def _line_starts(text: str) -> list[int]:
+    return [0, *(match.end() for match in re.finditer(r"\r\n|\r|\n", text))]
+
+
+def _position(starts: list[int], index: int) -> Position:
+    line = bisect_right(starts, index)
+    return Position(line, index - starts[line - 1] + 1)
+
+
 class _Builder:
     """Turns events into nodes, one open container at a time."""
 
@@ -132,17 +146,15 @@ class _Builder:
         self.tree = Tree()
         self.last = START
         self._text = text
-        self._lines = [0, *(match.end() for match in re.finditer(r"\r\n|\r|\n", text))]
+        self._lines = _line_starts(text)
         self._open: list[tuple[Node, str | None]] = []  # containers, with the anchor that names each
         self._pending: list[tuple[Position, str] | None] = []  # per open container, the key that waits for its value
         self._anchors: dict[str, Node | None] = {}
         self._values = 0
 
     def position(self, index: int) -> Position:
-        """Line and column of a character, counted the way editors do."""
-        index = max(0, min(index, len(self._text)))
-        line = bisect_right(self._lines, index)
-        return Position(line, index - self._lines[line - 1] + 1)
+        """Line and column of a character."""
+        return _position(self._lines, max(0, min(index, len(self._text))))
 
     def build(self) -> None:
         yaml: Any = YAML(typ="safe", pure=True)

@@ -110,6 +110,7 @@ def test_a_problem_of_a_repeated_value_is_reported() -> None:
         ("- a\n- b\n", "f.yaml:1:1: the file is not a block of keys"),
         ("~", "f.yaml:1:1: the file is not a block of keys"),
         (b"sites:\n  home: \xff", "f.yaml:2:9: the byte 0xff is not UTF-8; save the file as UTF-8"),
+        (b"sites:\r  home: \xff", "f.yaml:2:9: the byte 0xff is not UTF-8; save the file as UTF-8"),
         (GOOD.encode("utf-16"), "f.yaml:1:1: the byte 0xff is not UTF-8"),
         ("sites:\n  a\x00b: 1", "f.yaml:2:4: the character U+0000 is not allowed in YAML"),
         ("a: \ud800", "f.yaml:1:4: the character U+D800 is not allowed in YAML"),
