@@ -110,6 +110,7 @@ def _watch(context: Context, job: SweepJob, console: Console, begun: float, time
         tail = Tail(journal)
         while True:
             entries = tail.new()
+            view.decided(entries)
             ledger, records = fold(entries, ledger), fold_instances(entries, records)
             bought = [record for token, record in records.items() if not token.startswith("onprem/")]
             view.update(

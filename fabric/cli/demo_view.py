@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from fabric.cli.demo_job import SweepJob
+from fabric.journal.base import Entry
+from fabric.model.events import Event
 from fabric.model.money import MicroUSD, format_usd
 
 if TYPE_CHECKING:
@@ -56,9 +58,16 @@ class DemoView:
         """Take in the controller's latest account; None when it did not answer."""
         self._status, self._job, self._spent = status or self._status, job, spent
         self._note_crossing()
-        self._note_decision()
         if not self._console.is_terminal:
             self._say_what_changed(job)
+
+    def decided(self, entries: Iterable[Entry]) -> None:
+        """Take in new journal entries, for the decisions among them that bought something or gave it back."""
+        for entry in entries:
+            if entry.kind == Event.DECISION:
+                acts = [text for text in entry.data["sentences"] if text.startswith(("Buying", "Giving back"))]
+                if acts:
+                    self._decisions[entry.seq] = acts
 
     def draw(self) -> RenderableType:
         """The live view."""
@@ -135,12 +144,6 @@ class DemoView:
         depth = float(self._status.get("queue", {}).get("gpus") or 0)
         if baseline.get("open") and not self._crossed:
             self._crossed = f"the queue crossed the baseline: {depth:g} GPUs wanted beyond what is free or coming"
-
-    def _note_decision(self) -> None:
-        decision = self._status.get("last_decision") or {}
-        acts = [text for text in decision.get("sentences", []) if text.startswith(("Buying", "Giving back"))]
-        if acts:
-            self._decisions.setdefault(int(decision["seq"]), acts)
 
     def _say_what_changed(self, job: SweepJob) -> None:
         depth = float(self._status.get("queue", {}).get("gpus") or 0)
