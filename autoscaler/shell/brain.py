@@ -24,6 +24,7 @@ from fabric.model.events import Event
 from fabric.model.money import BudgetRoom
 from fabric.model.nodes import Node, NodePhase, NodeType, Offer
 from fabric.model.resources import Resources
+from fabric.sovereignty.rules import Rule, may_leave_to, verdict
 from fabric.telemetry.emit import Metrics
 from fabric.telemetry.names import BURST_OPEN, DECIDE_SECONDS, QUEUE_GPUS, QUEUE_REQUESTS, SPEND
 
@@ -181,6 +182,8 @@ class Brain:
             baseline=self._baseline,
             unneeded_since=self._unneeded_since,
             budgets=tuple(self._budgets(now)),
+            # Ray names no job on its demand, so the default class speaks for all of it.
+            may_leave_to=may_leave_to(config, config.defaults.data_class),
             stopping=self.stopping,
         )
 
@@ -193,7 +196,9 @@ class Brain:
         return [
             offer
             for offer in self._offers()
-            if offer.node_type in known and not stopped & {offer.site, offer.node_type}
+            if offer.node_type in known
+            and not stopped & {offer.site, offer.node_type}
+            and verdict(config, config.defaults.data_class, offer.site, offer.market).rule is not Rule.NO_SPOT
         ]
 
     def _plan(self, thought: Thought) -> None:

@@ -75,20 +75,17 @@ def sandbox_sites(config: Config) -> dict[str, SandboxSite]:
 def programs(config: Config, config_path: Path) -> tuple[Program, ...]:
     """Every program, in start order."""
     where = ("--config", str(config_path))
-    kept = Path(config.fabric.state) / "run"
-
-    def keep(name: str) -> tuple[str, str]:
-        return ("--keep", str(kept / f"{name}.yaml"))
-
+    # The controller keeps a copy of the last good configuration; the others can start from it.
+    judged = (*where, "--keep", str(Path(config.fabric.state) / "run" / "last-good.yaml"))
     return (
         Program(HEAD, (*_module("fabric.cli.run_head"), *where), priority=10),
-        Program(GATEWAY, (*_module("fabric.gateway.main"), *where), priority=20),
+        Program(GATEWAY, (*_module("fabric.gateway.main"), *judged), priority=20),
         *(
-            Program(f"sandbox-{name}", (*_module("autoscaler.sandbox.main"), *where, "--site", name), 20, stop_s=30)
+            Program(f"sandbox-{name}", (*_module("autoscaler.sandbox.main"), *judged, "--site", name), 20, stop_s=30)
             for name in sandbox_sites(config)
         ),
-        Program(CONTROLLER, (*_module("autoscaler.shell.main"), *where, *keep(CONTROLLER)), priority=30, stop_s=15),
-        Program(REAPER, (*_module("autoscaler.shell.reap_main"), *where, *keep(REAPER)), priority=40),
+        Program(CONTROLLER, (*_module("autoscaler.shell.main"), *judged), priority=30, stop_s=15),
+        Program(REAPER, (*_module("autoscaler.shell.reap_main"), *judged), priority=40),
         *(
             Program(
                 node.program,

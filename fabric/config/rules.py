@@ -140,13 +140,11 @@ def _thresholds(config: Config) -> Iterator[Finding]:
 
 
 def _times(config: Config) -> Iterator[Finding]:
-    """Time-outs that cannot be zero are not: join_deadline, refusal_backoff, retention; a lease is at least 3s."""
+    """Time-outs that cannot be zero are not: join_deadline, refusal_backoff; a lease is at least 3s."""
     burst = config.burst
     for key in ("join_deadline", "refusal_backoff"):
         if getattr(burst, key) <= 0:
             yield Finding(("burst", key), f"burst.{key} is zero", "write how long, for example 60s")
-    if config.defaults.retention <= 0:
-        yield Finding(("defaults", "retention"), "defaults.retention is zero", "write how long, for example 400d")
     if burst.lease < SHORTEST_LEASE_S:
         what = "burst.lease is under 3s: instances renew it every third of that and one slow answer would end them"
         yield Finding(("burst", "lease"), what, "write at least 3s; 15m is usual")

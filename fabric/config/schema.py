@@ -224,7 +224,6 @@ class DefaultsBlock(Block):
         default=HOME_ONLY,
         description="data class of work that names none; `home-only` is built in and never leaves home",
     )
-    retention: Duration = Field(default=400 * 86400.0, description="how long journal entries are kept")
 
 
 class Config(Block):

@@ -38,12 +38,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run until SIGTERM. Returns 0, 2 for a bad configuration, 3 for a journal that cannot be opened."""
     parser = argparse.ArgumentParser(prog="python -m fabric.gateway.main", description="Run the gateway.")
     parser.add_argument("--config", required=True, type=Path, help="path of fabric.yaml")
+    parser.add_argument("--keep", type=Path, help="file that always holds the last good configuration")
     options = parser.parse_args(arguments)
     configure_logging("gateway")
     # uvicorn ends gracefully on SIGTERM and then raises it again: leave with 0, through the clean-up below.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
     try:
-        file = ConfigFile(options.config)
+        file = ConfigFile(options.config, keep=options.keep)
         journal = _open_journal(file.current)
     except BadConfigError as error:
         print(error, file=sys.stderr)

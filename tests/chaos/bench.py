@@ -24,7 +24,11 @@ from tests.sandboxes import unused_port
 ROOT = Path(__file__).resolve().parents[2]
 CONFIG = """
 fabric: {{name: {owner}}}
+defaults: {{data_class: open}}
+data_classes: {{open: {{sites: any}}}}
 listen: {{gateway: "127.0.0.1:{gateway}", controller: "127.0.0.1:{controller}", reaper: "127.0.0.1:{reaper}"}}
+defaults: {{data_class: open}}
+data_classes: {{open: {{sites: any}}}}
 sites:
   home:
     kind: onprem

@@ -37,7 +37,6 @@ OBJECTIONS = [
     ("no back-off", "burst:\n", "burst:\n  refusal_backoff: 0s\n", "12:3: burst.refusal_backoff is zero"),
     ("falling back-off", "burst:\n", "burst:\n  refusal_backoff_max: 5s\n", "12:3: burst.refusal_backoff_max is shorter than the first pause"),
     ("short lease", "burst:\n", "burst:\n  lease: 2s\n", "12:3: burst.lease is under 3s"),
-    ("no retention", "burst:\n", "defaults: {retention: 0}\nburst:\n", "11:12: defaults.retention is zero"),
     ("no room", "burst:\n", "burst:\n  max_nodes: 2\n", "12:3: burst.max_nodes is 2 but the head, your own machines and every min together make 3"),
     ("budget of no site", "burst:\n", "budgets: [{scope: site/clod, per: day, limit: 1 USD}]\nburst:\n", "11:12: there is no site clod; use one of: home, cloud"),
     ("budget of home", "burst:\n", "budgets: [{scope: site/home, per: day, limit: 1 USD}]\nburst:\n", "11:12: the site home is your own: nothing is bought there"),
