@@ -120,7 +120,8 @@ def train(trial: int, setting: Setting, epochs: int) -> Outcome:
 def run(count: int, epochs: int, gpus: float) -> dict[str, Any]:
     """Run ``count`` trials as Ray tasks and return the summary that ``main`` prints."""
     begun = time.perf_counter()
-    task = ray.remote(num_gpus=gpus, num_cpus=0, max_retries=5)(train)
+    # Ray gives a GPU task a fresh process unless told otherwise; importing PyTorch takes longer than a trial.
+    task = ray.remote(num_gpus=gpus, num_cpus=0, max_retries=5, max_calls=1000)(train)
     waiting = [task.remote(number, setting, epochs) for number, setting in enumerate(settings(count), 1)]
     print(f"sweep: {count} trials wait for {gpus:g} GPU each", flush=True)
     outcomes: list[Outcome] = []

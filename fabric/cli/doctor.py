@@ -1,1 +1,56 @@
-"""``fabric doctor``: what would keep the fabric from running on this machine, each with what to do about it."""
+"""``fabric doctor``."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from dataclasses import asdict
+from typing import TYPE_CHECKING
+
+import click
+
+from fabric.cli.exits import CliError, Exit
+from fabric.cli.main import current
+
+if TYPE_CHECKING:
+    from fabric.cli.checks import Check, Finding
+    from fabric.cli.context import Context
+
+_MARKS = {"ok": ("✓", "green"), "warn": ("!", "yellow"), "fail": ("✗", "red")}
+
+
+@click.command(short_help="Look for what would keep the fabric from running here.")
+@click.option("--json", "as_json", is_flag=True, help="Print the findings as JSON.")
+def doctor(as_json: bool) -> None:
+    """Look for what would keep the fabric from running here.
+
+    Versions, the import name, the configuration, ports, file modes of secrets, clocks, disk space, SQLite, the
+    limit of open files, lengths of socket paths. The exit code is 1 if something fails; a warning does not count.
+    """
+    from fabric.cli.checks import CHECKS, FAIL
+
+    context = current()
+    found = [finding for check in CHECKS for finding in _look(check, context)]
+    if as_json:
+        click.echo(json.dumps([asdict(finding) for finding in found], indent=2))
+    else:
+        for finding in found:
+            mark, colour = _MARKS[finding.state]
+            click.echo(f"{click.style(mark, fg=colour)} {finding.name}: {finding.detail}")
+            if finding.remedy:
+                click.echo(f"    {finding.remedy}")
+    if any(finding.state == FAIL for finding in found):
+        raise click.exceptions.Exit(Exit.NO)
+
+
+def _look(check: Check, context: Context) -> Iterator[Finding]:
+    """A check's findings; what keeps it from looking is itself a finding."""
+    from fabric.cli.checks import FAIL, Finding
+
+    try:
+        yield from check(context)
+    except CliError as error:
+        name = check.__name__.replace("_", " ")
+        if error.exit_code == Exit.CONFIG and name != "configuration":
+            return  # said once, by the check of the configuration itself
+        yield Finding(name, FAIL, error.message, error.remedy)

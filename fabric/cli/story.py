@@ -1,0 +1,80 @@
+"""The life of one launch or node as lines of text, one per journal entry that changed something."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any
+
+from fabric.journal.base import Entry
+from fabric.model.events import Event
+from fabric.model.money import format_usd
+
+Data = Mapping[str, Any]
+
+
+def story(entries: Iterable[Entry], token: str) -> list[tuple[Entry, str]]:
+    """Entries about ``token`` with a sentence each; renewals of its lease are counted in one line at the end."""
+    told: list[tuple[Entry, str]] = []
+    renewals: list[Entry] = []
+    for entry in entries:
+        if entry.data.get("token") != token and entry.data.get("node") != token:
+            continue
+        if entry.kind == Event.LEASE_RENEWED:
+            renewals.append(entry)
+            continue
+        tell = _TOLD.get(entry.kind)
+        told.append((entry, tell(entry.data) if tell else entry.kind))
+    if renewals:
+        times = "once" if len(renewals) == 1 else f"{len(renewals)} times"
+        told.append((renewals[-1], f"It renewed its lease {times}; the last time here."))
+    return sorted(told, key=lambda item: item[0].seq)
+
+
+def _intended(data: Data) -> str:
+    if data.get("market") == "owned":
+        return f"A join ticket was issued for the machine; it is a {data['node_type']} of site {data['site']}."
+    price = format_usd(int(data["per_hour"]))
+    return f"The launch was intended: {data['offer']} at {price} an hour, to join within its deadline."
+
+
+def _accepted(data: Data) -> str:
+    return f"The cloud made it: instance {data.get('instance')}."
+
+
+def _refused(data: Data) -> str:
+    return f"The cloud refused it ({data.get('error')}): {data.get('message')}"
+
+
+def _cancelled(data: Data) -> str:
+    return f"The launch was given up: {data.get('cause')}."
+
+
+def _joined(data: Data) -> str:
+    return f"It joined the cluster, with Python {data.get('python')} and Ray {data.get('ray')}."
+
+
+def _terminate(data: Data) -> str:
+    return f"Its end was intended by the {data.get('by')}: {str(data.get('cause')).replace('_', ' ')}."
+
+
+def _ended(data: Data) -> str:
+    lived_s = (int(data["ended_at_ms"]) - int(data["launched_at_ms"])) / 1000
+    return f"The cloud says that it ended, {lived_s:.1f} s after it began to charge."
+
+
+_TOLD: Mapping[str, Callable[[Data], str]] = {
+    Event.LAUNCH_INTENDED: _intended,
+    Event.LAUNCH_ACCEPTED: _accepted,
+    Event.LAUNCH_REFUSED: _refused,
+    Event.LAUNCH_CANCELLED: _cancelled,
+    Event.NODE_JOINED: _joined,
+    Event.JOIN_REFUSED: lambda data: f"A join was refused: {data.get('sentence') or data.get('reason')}",
+    Event.SPOT_NOTICE: lambda data: "The cloud announced that it takes it back.",  # noqa: ARG005
+    Event.NODE_LOST: lambda data: "Ray lost the node.",  # noqa: ARG005
+    Event.TERMINATE_INTENDED: _terminate,
+    Event.INSTANCE_ENDED: _ended,
+    Event.INSTANCE_ADOPTED: lambda data: f"It was found by its tag and adopted: instance {data.get('instance')}.",
+    Event.ORPHAN_FOUND: lambda data: f"It was found with nothing to justify it: {data.get('cause')}.",
+    Event.ONPREM_NODE_SEEN: lambda data: "It was seen alive in the cluster.",  # noqa: ARG005
+    Event.ONPREM_NODE_DEAD: lambda data: "It was found dead. Nothing is bought for that by itself.",  # noqa: ARG005
+}
