@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import subprocess
+import sys
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -43,6 +44,7 @@ def prepare(context: Context) -> Prepared:
     config, run = context.config, RunDir.of(context.config_path)
     state = Path(config.fabric.state)
     _refuse_if_running(run)
+    _make_networks(config, context.config_path)
     _refuse_taken_ports(config)
     conf, log_dir = state / "run" / "supervisord.conf", state / "log"
     try:
@@ -127,6 +129,21 @@ def _refuse_if_running(run: RunDir) -> None:
             f"{len(left)} processes of an earlier run are still there ({named})",
             "End them, and whatever they rent, with: fabric down",
         )
+
+
+def _make_networks(config: Config, config_path: Path) -> None:
+    """Bridges of sandbox sites in namespaces: the head and the gateway listen on them, so they come first."""
+    for name, site in sandbox_sites(config).items():
+        if site.network.mode != "namespaces":
+            continue
+        command = [sys.executable, "-m", "autoscaler.sandbox.main", "--config", str(config_path), "--site", name]
+        made = subprocess.run([*command, "--make-network"], check=False, capture_output=True, text=True, timeout=60)
+        if made.returncode:
+            raise CliError(
+                Exit.CONFLICT,
+                f"the network of site {name} cannot be made: {made.stderr.strip()}",
+                f"Run as root, or write sites.{name}.network.mode: host. Nothing was started.",
+            )
 
 
 def _refuse_taken_ports(config: Config) -> None:
