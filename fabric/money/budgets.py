@@ -14,7 +14,7 @@ because it was bought.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from enum import StrEnum
@@ -22,7 +22,7 @@ from typing import Literal
 
 from fabric.model.money import BudgetRoom, MicroUSD
 from fabric.money.ledger import Ledger
-from fabric.money.life import Life
+from fabric.money.life import HOUR_MS, Life
 
 Per = Literal["hour", "day", "month", "total"]
 WHOLE_FABRIC = "fabric"
@@ -114,12 +114,11 @@ def states(rules: Sequence[BudgetRule], ledger: Ledger, now_ms: int, reserve: Re
     >>> from fabric.model.money import USD, Tariff
     >>> life = Life("t", site="sky", tariff=Tariff(3_600_000), exists=True, told_ms=0, joined_ms=0)
     >>> rule = BudgetRule.of("fabric", "day", 5 * USD, {"30%": "warn"})
-    >>> state = states([rule], Ledger({"t": life}), 1_800_000, Reserve(hold_s=600, wind_down_s=60))[0]
+    >>> state = states([rule], Ledger.of([life]), 1_800_000, Reserve(hold_s=600, wind_down_s=60))[0]
     >>> state.accrued, state.committed, state.left, sorted(state.actions)
     (1800000, 1860000, 3140000, [<BudgetAction.WARN: 'warn'>])
     """
-    lives = [life for life in ledger.lives.values() if life.charged or life.pending]
-    return tuple(_state(rule, [life for life in lives if rule.covers(life.site)], now_ms, reserve) for rule in rules)
+    return tuple(_state(rule, ledger, now_ms, reserve) for rule in rules)
 
 
 def rooms(rules: Sequence[BudgetRule], ledger: Ledger, now_ms: int, reserve: Reserve) -> tuple[BudgetRoom, ...]:
@@ -154,45 +153,54 @@ def window(per: Per, at_ms: int) -> tuple[int, int]:
     return _ms(begin), _ms((begin + timedelta(days=31)).replace(day=1))
 
 
-def _state(rule: BudgetRule, lives: Iterable[Life], now_ms: int, reserve: Reserve) -> BudgetState:
+def _state(rule: BudgetRule, ledger: Ledger, now_ms: int, reserve: Reserve) -> BudgetState:
     since, until = window(rule.per, now_ms)
-    in_time = [life for life in lives if life.ended_ms is None or life.ended_ms >= since]
-    bound = [(life, _bound_until(life, now_ms, reserve)) for life in in_time]
-    accrued = sum(_spent(life, since, min(until - 1, _known_until(life, now_ms))) for life in in_time)
-    committed = sum(_spent(life, since, min(until - 1, end)) for life, end in bound)
+    lives = [life for life in ledger.unsettled.values() if rule.covers(life.site)]
+    bound = [(life, _bound_until(life, now_ms, reserve)) for life in lives]
     wind_down = now_ms + round(reserve.wind_down_s * 1000)
-    unavoidable = sum(_spent(life, since, min(until - 1, wind_down)) for life in in_time if life.charged)
+    before = _settled(rule, ledger, since, until)
+    open_lives = [life for life in lives if not life.pending]
+    accrued = before + sum(_spent(life, since, until, _known_until(life, now_ms)) for life in open_lives)
+    unavoidable = before + sum(
+        _spent(life, since, until, max(wind_down, _known_until(life, now_ms))) for life in open_lives
+    )
+    committed = before + sum(_spent(life, since, until, end) for life, end in bound)
     left = rule.limit - committed
-    last = max((end for life, end in bound if life.ended_ms is None), default=now_ms)
-    while until <= last:
+    last = max((end for _, end in bound), default=now_ms)
+    begin, end = since, until
+    while end <= last:
         # What is bound to run on is spent in the windows to come: there must be room there as well.
-        begin, until = window(rule.per, until)
-        left = min(left, rule.limit - sum(_spent(life, begin, min(until - 1, end)) for life, end in bound))
+        begin, end = window(rule.per, end)
+        to_come = _settled(rule, ledger, begin, end) + sum(_spent(life, begin, end, stop) for life, stop in bound)
+        left = min(left, rule.limit - to_come)
     actions = frozenset(
         action
         for percent, action in rule.at
         if (unavoidable if action is BudgetAction.DRAIN else committed) * 100 >= rule.limit * percent
     )
-    end = None if rule.per == "total" else window(rule.per, now_ms)[1]
-    return BudgetState(rule, since, end, accrued, committed, unavoidable, max(0, left), actions)
+    until_ms = None if rule.per == "total" else until
+    return BudgetState(rule, since, until_ms, accrued, committed, unavoidable, max(0, left), actions)
 
 
-def _spent(life: Life, since_ms: int, until_ms: int) -> MicroUSD:
-    """What ``life`` costs from ``since_ms`` to the end of ``until_ms``; the minimum counts where charging began."""
-    return max(0, life.cost_until(until_ms) - life.cost_until(since_ms - 1))
+def _settled(rule: BudgetRule, ledger: Ledger, since_ms: int, until_ms: int) -> MicroUSD:
+    """What ended instances cost in a window; windows begin and end with an hour."""
+    first, last = since_ms // HOUR_MS, until_ms // HOUR_MS
+    return sum(amount for (site, hour), amount in ledger.settled.items() if first <= hour < last and rule.covers(site))
+
+
+def _spent(life: Life, since_ms: int, until_ms: int, end_ms: int) -> MicroUSD:
+    """What ``life`` costs in a window, if it costs no more after ``end_ms``."""
+    return life.spent(since_ms, min(until_ms, end_ms + 1))
 
 
 def _known_until(life: Life, now_ms: int) -> int:
-    """Up to when the costs of ``life`` are a fact: a machine that exists has begun, whatever our clock says."""
-    if life.pending:
-        return -1
-    return max(now_ms, life.launched_ms or 0, life.ended_ms or 0)
+    """Up to when its costs are a fact: a machine that exists has begun, even if our clock is behind the cloud's."""
+    return max(now_ms, life.launched_ms or 0)
 
 
 def _bound_until(life: Life, now_ms: int, reserve: Reserve) -> int:
     """Until when ``life`` is bound to cost money."""
-    if life.ended_ms is not None:
-        return max(now_ms, life.ended_ms)
+    now_ms = _known_until(life, now_ms)
     wind_down = now_ms + round(reserve.wind_down_s * 1000)
     if life.ending is not None:
         return wind_down

@@ -117,9 +117,39 @@ class Statement:
 
 @dataclass(frozen=True, slots=True)
 class Ledger:
-    """Every launch the journal speaks of, by token. Made by ``fold``; never changed."""
+    """Every launch the journal speaks of. Made by ``fold`` or ``of``; never changed.
+
+    Attributes:
+        lives: by token.
+        unsettled: those of them whose costs still grow, or may begin.
+        settled: micro-USD of all the others, by site and hour since 1970, so that budgets need not look at years of
+            ended instances in every tick.
+    """
 
     lives: Mapping[str, Life] = field(default_factory=dict[str, Life])
+    unsettled: Mapping[str, Life] = field(default_factory=dict[str, Life])
+    settled: Mapping[tuple[str, int], MicroUSD] = field(default_factory=dict[tuple[str, int], MicroUSD])
+
+    @staticmethod
+    def of(lives: Iterable[Life]) -> Ledger:
+        """A ledger of exactly these launches."""
+        return Ledger().replacing({life.token: life for life in lives})
+
+    def replacing(self, changed: Mapping[str, Life]) -> Ledger:
+        """This ledger with these launches, by token, new or in place of what it had of them."""
+        unsettled, settled = dict(self.unsettled), dict(self.settled)
+        for token, life in changed.items():
+            before = self.lives.get(token)
+            for known, sign in ((before, -1), (life, 1)):
+                if known is not None and known.settled:
+                    for hour, amount in known.spent_by_hour():
+                        settled[known.site, hour] = settled.get((known.site, hour), 0) + sign * amount
+            unsettled.pop(token, None)
+            if life.pending or (life.charged and not life.settled):
+                unsettled[token] = life
+        return Ledger(
+            {**self.lives, **changed}, unsettled, {place: amount for place, amount in settled.items() if amount}
+        )
 
     def statement(self, now_ms: int) -> Statement:
         """Every line, the open ones with what they have cost up to ``now_ms``.
@@ -160,17 +190,16 @@ class Ledger:
 
 def fold(entries: Iterable[Entry], ledger: Ledger | None = None) -> Ledger:
     """``ledger`` (an empty one if None) with what ``entries`` say of money."""
-    lives = dict(ledger.lives) if ledger is not None else {}
-    changed = False
+    ledger = Ledger() if ledger is None else ledger
+    changed: dict[str, Life] = {}
     for entry in entries:
         token = entry.data.get("token")
         if isinstance(token, str) and token:
-            before = lives.get(token) or Life(token)
+            before = changed.get(token) or ledger.lives.get(token) or Life(token)
             after = take(before, entry)
             if after is not before:
-                lives[token] = after
-                changed = True
-    return ledger if ledger is not None and not changed else Ledger(lives)
+                changed[token] = after
+    return ledger.replacing(changed) if changed else ledger
 
 
 def _line(life: Life, now_ms: int) -> Line | None:

@@ -6,7 +6,7 @@ order of entries does not matter: several processes append, and their entries in
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -15,6 +15,7 @@ from fabric.model.events import Event
 from fabric.model.money import MicroUSD, Tariff
 from fabric.model.nodes import Market
 
+HOUR_MS = 3_600_000
 IDLE = "idle"  # the cause that an intended end carries when nothing ran on the node any more
 
 
@@ -71,8 +72,9 @@ class Life:
 
     @property
     def ended_ms(self) -> int | None:
-        """When charging ended; None while it goes on."""
-        return self.final[1] if self.final is not None else self.guessed_end_ms
+        """When charging ended; None while it goes on. Never before it began, whatever a clock says."""
+        end = self.final[1] if self.final is not None else self.guessed_end_ms
+        return None if end is None else max(end, self.launched_ms or 0)
 
     @property
     def estimated(self) -> bool:
@@ -88,6 +90,24 @@ class Life:
     def pending(self) -> bool:
         """Whether the cloud may have been asked and nobody knows yet what came of it."""
         return not (self.exists or self.refused) and self.tariff is not None and self.market != Market.OWNED
+
+    @property
+    def settled(self) -> bool:
+        """Whether what it cost is final."""
+        return self.charged and self.ended_ms is not None
+
+    def spent(self, since_ms: int, until_ms: int) -> MicroUSD:
+        """What it costs from ``since_ms`` to before ``until_ms``; the minimum counts where charging began."""
+        return max(0, self.cost_until(until_ms - 1) - self.cost_until(since_ms - 1))
+
+    def spent_by_hour(self) -> Iterator[tuple[int, MicroUSD]]:
+        """What a settled life cost in each hour since 1970 that it touches; the sum is its whole cost."""
+        begin, end = self.launched_ms, self.ended_ms
+        if begin is not None and end is not None:
+            for hour in range(begin // HOUR_MS, max(begin, end) // HOUR_MS + 1):
+                amount = self.spent(hour * HOUR_MS, (hour + 1) * HOUR_MS)
+                if amount:
+                    yield hour, amount
 
     def cost_until(self, at_ms: int) -> MicroUSD:
         """What it has cost by ``at_ms``: 0 before charging began, then at least the minimum, never falling."""

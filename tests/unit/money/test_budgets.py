@@ -20,7 +20,7 @@ RUNNING = Life("t", site="sky", tariff=Tariff(3_600_000), exists=True, told_ms=N
 
 
 def ledger(*lives: Life) -> Ledger:
-    return Ledger({f"{life.token}{number}": life for number, life in enumerate(lives)})
+    return Ledger.of(replace(life, token=f"{life.token}{number}") for number, life in enumerate(lives))
 
 
 def rule(per: Per = "day", limit: int = 10 * USD, scope: str = "fabric", **at: str) -> BudgetRule:
