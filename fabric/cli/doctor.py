@@ -24,13 +24,15 @@ _MARKS = {"ok": ("✓", "green"), "warn": ("!", "yellow"), "fail": ("✗", "red"
 def doctor(as_json: bool) -> None:
     """Look for what would keep the fabric from running here.
 
-    Versions, the import name, the configuration, ports, file modes of secrets, clocks, disk space, SQLite, the
-    limit of open files, lengths of socket paths. The exit code is 1 if something fails; a warning does not count.
+    Versions, the import name, the configuration, ports, the state directory, file modes of secrets, the cluster
+    token, the journal's newest entries, clocks, disk space, SQLite, the limit of open files, lengths of socket paths,
+    network namespaces. The exit code is 1 if something fails; a warning does not count.
     """
     from fabric.cli.checks import CHECKS, FAIL
+    from fabric.cli.state_checks import STATE_CHECKS
 
     context = current()
-    found = [finding for check in CHECKS for finding in _look(check, context)]
+    found = [finding for check in (*CHECKS, *STATE_CHECKS) for finding in _look(check, context)]
     if as_json:
         click.echo(json.dumps([asdict(finding) for finding in found], indent=2))
     else:
@@ -49,6 +51,9 @@ def _look(check: Check, context: Context) -> Iterator[Finding]:
 
     try:
         yield from check(context)
+    except OSError as error:
+        name = check.__name__.replace("_", " ")
+        yield Finding(name, FAIL, f"{error.filename or name}: {error.strerror or error}", "Look at its owner and mode.")
     except CliError as error:
         name = check.__name__.replace("_", " ")
         if error.exit_code == Exit.CONFIG and name != "configuration":
