@@ -34,8 +34,6 @@ defaults: {{data_class: open}}
 data_classes: {{open: {{sites: any}}}}
 listen: {{gateway: "127.0.0.1:{gateway}", controller: "127.0.0.1:{controller}", reaper: "127.0.0.1:{reaper}"}}
 ray: {{address: 127.0.0.1, port: {ray}, dashboard: "127.0.0.1:{dashboard}", temp_dir: {temp}, object_store: 80MB}}
-defaults: {{data_class: open}}
-data_classes: {{open: {{sites: any}}}}
 sites:
   home:
     kind: onprem

@@ -27,8 +27,6 @@ fabric: {{name: {owner}}}
 defaults: {{data_class: open}}
 data_classes: {{open: {{sites: any}}}}
 listen: {{gateway: "127.0.0.1:{gateway}", controller: "127.0.0.1:{controller}", reaper: "127.0.0.1:{reaper}"}}
-defaults: {{data_class: open}}
-data_classes: {{open: {{sites: any}}}}
 sites:
   home:
     kind: onprem
@@ -112,6 +110,10 @@ class Bench:
 
         wait_until(look, timeout, f"{what} ({self.directory})")
 
+    def unsupervised(self, condition: Callable[[], object], timeout: float, what: str) -> None:
+        """Wait for ``condition``; nobody restarts anything."""
+        wait_until(condition, timeout, f"{what} ({self.directory})")
+
     def close(self) -> None:
         """End every process of this object."""
         for process in (self._controller, self._reaper):
@@ -138,6 +140,10 @@ class Bench:
     def living(self) -> list[dict[str, Any]]:
         """What the cloud says is alive."""
         return [instance for instance in self.instances() if instance["state"] != "ended"]
+
+    def over(self) -> bool:
+        """Whether no machine lives, and the journal says so of every launch."""
+        return not self.living() and all(record.phase is Phase.ENDED for record in self.records().values())
 
     def known(self) -> list[str]:
         """Tokens of living machines that the journal knows to be there."""
@@ -184,6 +190,22 @@ class Bench:
             journal.append([Draft(Event.LAUNCH_INTENDED, intent, once=f"token:{token}")])
         finally:
             journal.close()
+
+    def give_up(self, token: str) -> None:
+        """Somebody intends the end of a launch, and does no more about it."""
+        journal = self.journal()
+        try:
+            journal.append([Draft(Event.TERMINATE_INTENDED, {"token": token, "cause": "test", "by": "test"})])
+        finally:
+            journal.close()
+
+    def status(self) -> dict[str, Any]:
+        """The controller's status."""
+        url = f"http://127.0.0.1:{self.ports['controller']}/status"
+        try:
+            return httpx.get(url, trust_env=False).json()
+        except httpx.TransportError:
+            return {"sites": []}
 
     def fault(self, kind: str, **more: Any) -> None:
         """Script a fault of the cloud."""

@@ -23,6 +23,16 @@ class Cloud:
         ports = {"gateway": 1, "controller": 2, "reaper": 3}
         self._path.write_text(CONFIG.format(owner="cloud", sandbox=port, join="60s", grace="5s", **ports))
         self._process: subprocess.Popen[bytes] | None = None
+        self._owners = 0
+
+    def new_owner(self) -> str:
+        """A name under which nobody has machines yet."""
+        self._owners += 1
+        return f"owner-{self._owners}"
+
+    def clear_faults(self) -> None:
+        """Every scripted fault ends."""
+        assert httpx.delete(f"http://127.0.0.1:{self.port}/v1/faults", trust_env=False).status_code == 204
 
     def start(self) -> None:
         """Start the server and wait until it answers."""
@@ -43,11 +53,13 @@ class Cloud:
 
     def close(self) -> None:
         """Switch the cloud off."""
-        assert self._process is not None
-        self._process.terminate()
-        self._process.wait(30)
+        if self._process is not None:
+            self._process.terminate()
+            self._process.wait(30)
 
     def _answers(self) -> bool:
+        assert self._process is not None
+        assert self._process.poll() is None, (self._directory / "cloud.log").read_text()
         try:
             return httpx.get(f"http://127.0.0.1:{self.port}/healthz", trust_env=False).status_code == 200
         except httpx.TransportError:
