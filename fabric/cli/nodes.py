@@ -4,12 +4,21 @@ from __future__ import annotations
 
 import json
 import time
-from typing import Any
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from fabric.cli.exits import CliError, Exit
 from fabric.cli.main import current
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+    from fabric.cli.programs import LocalNode
+    from fabric.config.schema import Config
+
+_STYLE = {"running": "green", "dead": "red", "ending": "yellow", "draining": "yellow"}
 
 
 @click.group(invoke_without_command=True, short_help="List nodes; make the script that joins a machine of your own.")
@@ -32,9 +41,7 @@ def nodes(ctx: click.Context, as_json: bool) -> None:
         return
     from rich.console import Console
 
-    from fabric.cli.status_view import nodes_table
-
-    Console().print(nodes_table(status["nodes"], time.time()))
+    Console(highlight=False).print(nodes_table(status["nodes"], time.time()))
 
 
 @nodes.command("join-script")
@@ -62,7 +69,33 @@ def join_script(site: str, node: str, as_json: bool) -> None:
         click.echo(script, nl=False)
 
 
-def _machine(config: Any, site: str, node: str) -> Any:
+def nodes_table(nodes: Sequence[Mapping[str, Any]], now: float) -> Table:
+    """One row a node."""
+    from rich.table import Table
+    from rich.text import Text
+
+    from fabric.model.money import format_usd
+
+    table = Table(title="Nodes", title_justify="left")
+    for column in ("node", "type", "state", "GPUs", "price", "for", "Ray node"):
+        table.add_column(column, overflow="fold")
+    for node in sorted(nodes, key=lambda node: (not node["is_head"], node["site"], node["node_type"], node["id"])):
+        used = node["gpus"] - node["gpus_free"]
+        owned = node["market"] == "owned"
+        idle = f", idle {node['idle_s']:.0f} s" if node["phase"] == "running" and node["idle_s"] >= 1 else ""
+        table.add_row(
+            node["instance"] or node["id"],
+            node["node_type"],
+            Text(node["phase"] + idle, style=_STYLE.get(node["phase"], "cyan")),
+            f"{used:g}/{node['gpus']:g}",
+            "yours" if owned else f"{format_usd(node['per_hour_micro_usd'])}/h {node['market']}",
+            _for(now - (node["joined_at"] or node["launched_at"] or node["since"] or now)),
+            node["ray_node_id"][:12],
+        )
+    return table
+
+
+def _machine(config: Config, site: str, node: str) -> LocalNode:
     from fabric.cli.programs import LocalNode
     from fabric.config.schema import OnPremSite
 
@@ -79,3 +112,9 @@ def _machine(config: Any, site: str, node: str) -> Any:
         f"site {site} has no machine {node}",
         f"Machines there: {known}. Add it to a node type of sites.{site} first.",
     )
+
+
+def _for(seconds: float) -> str:
+    if seconds < 120:
+        return f"{max(seconds, 0):.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 7200 else f"{seconds / 3600:.1f} h"

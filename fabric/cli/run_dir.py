@@ -65,10 +65,6 @@ class RunDir:
         """Ray's session directory, unless the configuration names another."""
         return self.root / "ray"
 
-    def ray_of(self, number: int) -> Path:
-        """Ray's session directory of the local node with this number."""
-        return self.root / f"n{number}"
-
     @property
     def kept_config(self) -> Path:
         """The configuration that ``up`` started with."""

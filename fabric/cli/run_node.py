@@ -41,7 +41,7 @@ def main(arguments: list[str] | None = None) -> int:
     # A raylet whose agent was killed keeps its GPUs; two of the same node must never run.
     end(run.processes(node.program), grace_s=5)
     try:
-        script = _write_script(config, node, run.ray_of(number))
+        script = _write_script(config, node, Path(config.ray.temp_dir or run.root) / f"n{number}")
     except JournalUnavailableError as error:
         print(error, file=sys.stderr)
         return 3
