@@ -9,6 +9,7 @@ from typing import Any
 from autoscaler.core.configured import home_nodes
 from autoscaler.core.lifecycle import InstanceRecord, Phase
 from autoscaler.shell.book import Book, HomeState
+from fabric.cli.run_dir import RunDir
 from fabric.config.load import digest
 from fabric.config.problems import Problems
 from fabric.config.reload import read
@@ -188,10 +189,11 @@ def _row(**known: Any) -> dict[str, Any]:
 
 
 def _config_state(path: Path) -> dict[str, Any]:
+    """The file's problems, and the digest of the text in force: that of the last good one while the file is bad."""
     loaded = read(path)
-    try:
-        text_digest = digest(path.read_bytes())
-    except OSError:
-        text_digest = ""
     problems = [str(problem) for problem in loaded.items] if isinstance(loaded, Problems) else []
-    return {"path": str(path), "digest": text_digest, "problems": problems}
+    try:
+        in_force = digest((RunDir.of(path).kept_config if problems else path).read_bytes())
+    except OSError:
+        in_force = ""
+    return {"path": str(path), "digest": in_force, "problems": problems}
