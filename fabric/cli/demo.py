@@ -114,16 +114,18 @@ def _watch(context: Context, job: SweepJob, console: Console, begun: float, time
             ledger, records = fold(entries, ledger), fold_instances(entries, records)
             bought = [record for token, record in records.items() if not token.startswith("onprem/")]
             view.update(
-                context.controller_status(timeout_s=2.0), job, ledger.statement(round(time.time() * 1000)).total
+                context.controller_status(timeout_s=2.0),
+                job.progress,
+                ledger.statement(round(time.time() * 1000)).total,
             )
             over = all(record.phase is Phase.ENDED for record in bought)
             if job.exit_code is not None and (over or job.exit_code != 0):
-                view.update(context.controller_status(timeout_s=2.0), job, ledger.statement(_now_ms()).total)
+                view.update(context.controller_status(timeout_s=2.0), job.progress, ledger.statement(_now_ms()).total)
                 return
             if time.monotonic() - begun > timeout_s:
                 raise CliError(
                     Exit.FAILED,
-                    f"after {timeout_s:.0f} s the job has done {job.done} of {job.trials} trials and "
+                    f"after {timeout_s:.0f} s the job has done {job.progress.done} of {job.progress.trials} trials and "
                     f"{sum(record.phase is not Phase.ENDED for record in bought)} instances still live",
                     f"Logs are in {Path(context.config.fabric.state) / 'log'}",
                 )
@@ -146,11 +148,13 @@ def _result(context: Context, job: SweepJob, console: Console) -> list[Finding]:
     ended = sum(line.ended_at_ms is not None for line in statement.lines)
     by_token = {line["token"]: int(line["micro_usd"]) for bill in bills.values() for line in bill["lines"]}
     same = by_token == {line.token: line.accrued for line in statement.lines}
-    result = job.result or {}
+    result = job.progress.result or {}
     if result:
         _show_result(result, statement, billed, time.monotonic() - job.submitted_at, console)
     else:
-        console.print(f"\n[red]The job printed no result.[/] The end of its output:\n{job.last_words}", markup=True)
+        console.print(
+            f"\n[red]The job printed no result.[/] The end of its output:\n{job.progress.last_words}", markup=True
+        )
     return [
         Finding("the job succeeded", job.exit_code == 0 and bool(result), f"exit code {job.exit_code}"),
         Finding("a burst happened", launched > 0, f"{launched} instances"),

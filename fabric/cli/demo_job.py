@@ -20,25 +20,54 @@ _TRIAL = re.compile(r"sweep: (\d+)/(\d+) trial \d+ accuracy ([\d.]+) in [\d.]+ s
 _COUNT = re.compile(r"sweep: (\d+) trials wait")
 
 
-class SweepJob:
-    """One ``ray job submit`` of the hyper-parameter sweep, from its start to its end.
+class Progress:
+    """How far the sweep is, read from the lines it prints.
 
     Attributes:
         trials, done: how many there are, and how many have finished.
         per_site: finished trials by site.
         best: best validation accuracy so far.
         result: what the job printed at its end; None before.
-        submitted_at: monotonic seconds.
     """
 
-    def __init__(self, config: Config, job_dir: Path, log: Path) -> None:
+    def __init__(self) -> None:
         self.trials = 0
         self.done = 0
         self.per_site: Counter[str] = Counter()
         self.best = 0.0
         self.result: dict[str, Any] | None = None
-        self.submitted_at = time.monotonic()
         self._last: deque[str] = deque(maxlen=5)
+
+    @property
+    def last_words(self) -> str:
+        """The end of what was printed, for when it fails."""
+        return "\n".join(self._last)
+
+    def take(self, line: str) -> None:
+        """Take in one line of the job's output."""
+        if line:
+            self._last.append(line)
+        if trial := _TRIAL.match(line):
+            self.done, self.trials = int(trial[1]), int(trial[2])
+            self.best = max(self.best, float(trial[3]))
+            self.per_site[trial[4]] += 1
+        elif count := _COUNT.match(line):
+            self.trials = int(count[1])
+        elif line.startswith("{") and "test_accuracy" in line:
+            self.result = json.loads(line)
+
+
+class SweepJob:
+    """One ``ray job submit`` of the hyper-parameter sweep, from its start to its end.
+
+    Attributes:
+        progress: how far it is.
+        submitted_at: monotonic seconds.
+    """
+
+    def __init__(self, config: Config, job_dir: Path, log: Path) -> None:
+        self.progress = Progress()
+        self.submitted_at = time.monotonic()
         self._log = log.open("w")
         self._process = subprocess.Popen(
             [*_ray(), "job", "submit", "--working-dir", str(job_dir), "--", "python", "sweep.py"],
@@ -60,11 +89,6 @@ class SweepJob:
             self._reader.join(timeout=5)
         return code
 
-    @property
-    def last_words(self) -> str:
-        """The end of what was printed, for when it fails."""
-        return "\n".join(self._last)
-
     def end(self) -> None:
         """Stop following it, if it still runs; the job itself ends with the cluster."""
         if self._process.poll() is None:
@@ -83,20 +107,7 @@ class SweepJob:
         for line in self._process.stdout or ():
             self._log.write(line)
             self._log.flush()
-            self.take(line.strip())
-
-    def take(self, line: str) -> None:
-        """Take in one line of the job's output."""
-        if line:
-            self._last.append(line)
-        if trial := _TRIAL.match(line):
-            self.done, self.trials = int(trial[1]), int(trial[2])
-            self.best = max(self.best, float(trial[3]))
-            self.per_site[trial[4]] += 1
-        elif count := _COUNT.match(line):
-            self.trials = int(count[1])
-        elif line.startswith("{") and "test_accuracy" in line:
-            self.result = json.loads(line)
+            self.progress.take(line.strip())
 
 
 def _ray() -> list[str]:

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
-from fabric.cli.demo_job import SweepJob
+from fabric.cli.demo_job import Progress
 from fabric.journal.base import Entry
 from fabric.model.events import Event
 from fabric.model.money import MicroUSD, format_usd
@@ -35,7 +35,7 @@ class DemoView:
         self._console = console
         self._begun = begun
         self._status: Status = {}
-        self._job: SweepJob | None = None
+        self._job: Progress | None = None
         self._spent: MicroUSD = 0
         self._decisions: dict[int, list[str]] = {}
         self._said: set[str] = set()
@@ -54,7 +54,7 @@ class DemoView:
         with Live(get_renderable=self.draw, console=self._console, refresh_per_second=4, transient=False):
             yield self
 
-    def update(self, status: Status | None, job: SweepJob, spent: MicroUSD) -> None:
+    def update(self, status: Status | None, job: Progress, spent: MicroUSD) -> None:
         """Take in the controller's latest account; None when it did not answer."""
         self._status, self._job, self._spent = status or self._status, job, spent
         self._note_crossing()
@@ -125,7 +125,7 @@ class DemoView:
             )
         return table
 
-    def _trials_line(self, job: SweepJob) -> RenderableType:
+    def _trials_line(self, job: Progress) -> RenderableType:
         from rich.text import Text
 
         if not job.trials:
@@ -145,7 +145,7 @@ class DemoView:
         if baseline.get("open") and not self._crossed:
             self._crossed = f"the queue crossed the baseline: {depth:g} GPUs wanted beyond what is free or coming"
 
-    def _say_what_changed(self, job: SweepJob) -> None:
+    def _say_what_changed(self, job: Progress) -> None:
         depth = float(self._status.get("queue", {}).get("gpus") or 0)
         if depth:
             self._say_once(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import http.client
 import os
+import re
 import shlex
 import subprocess
 import sys
@@ -202,4 +203,11 @@ def _environment(variables: Mapping[str, str]) -> str:
 
 
 def _escaped(text: str | os.PathLike[str]) -> str:
+    """As supervisord reads it back: it expands ``%`` and cuts what follows a blank and a semicolon."""
+    if re.search(r"(^|\s);|\n", str(text)):
+        raise CliError(
+            Exit.CONFLICT,
+            f"supervisord would take the semicolon in {str(text)!r} for the beginning of a comment",
+            "Use a path without it.",
+        )
     return str(text).replace("%", "%%")

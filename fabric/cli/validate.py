@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from fabric.config.schema import Config
 
 
-@click.command()
+@click.command(short_help="Check a configuration file.")
 @click.argument("file", required=False, type=click.Path(path_type=Path))
 @click.option("--json", "as_json", is_flag=True, help="Print the result as JSON.")
 def validate(file: Path | None, as_json: bool) -> None:
