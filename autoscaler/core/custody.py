@@ -94,7 +94,7 @@ def judge(
         not_found: asked to end it, the cloud said that it does not know it.
     """
     if machine is not None and machine.ended_at_ms is not None:
-        known = record is not None and record.ended_at_ms is None
+        known = record is not None and (record.ended_at_ms is None or record.estimated)
         return Verdict(Ruling.ENDED, machine.reason) if known else NOTHING
     if machine is not None:
         return _living(record, machine, listed_at, patience, in_flight=in_flight)

@@ -82,6 +82,7 @@ class InstanceRecord:
         reclaim_at: when the cloud will take it back; None without a notice.
         intended_at, accepted_at, joined_at, lost_at, ending_at, ended_at: when it was seen at each stage.
         launched_at_ms, ended_at_ms: the provider's own times, which money depends on; None while unknown.
+        estimated: the provider no longer knew the machine, so these are our times; its own still replace them.
         cause: why its end was intended, or why the launch came to nothing.
         by: the process that intended the end.
         oddities: entries that fit no edge of the table, as ``seq kind in phase``.
@@ -111,6 +112,7 @@ class InstanceRecord:
     ended_at: float | None = None
     launched_at_ms: int | None = None
     ended_at_ms: int | None = None
+    estimated: bool = False
     cause: str = ""
     by: str = ""
     ray_node_id: str = ""
@@ -314,14 +316,24 @@ def _learn(record: InstanceRecord, event: Event, entry: Entry) -> InstanceRecord
             ended_at=None if record.ended_at_ms is None else record.ended_at,
         )
     if event is Event.INSTANCE_ENDED:
-        return replace(
-            record,
-            **_texts(data, "instance", "site"),
-            launched_at_ms=_earliest(record.launched_at_ms, _whole(data, "launched_at_ms")),
-            ended_at_ms=_earliest(record.ended_at_ms, _whole(data, "ended_at_ms")),
-            ended_at=at if record.ended_at_ms is None else record.ended_at,
-        )
+        return _learn_end(record, data, at)
     return record
+
+
+def _learn_end(record: InstanceRecord, data: Mapping[str, Any], at: float) -> InstanceRecord:
+    """The provider's own times replace an estimate; an estimate replaces nothing."""
+    estimated = data.get("estimated") is True
+    if record.ended_at_ms is not None and estimated and not record.estimated:
+        return record
+    known = record if record.estimated == estimated else replace(record, launched_at_ms=None, ended_at_ms=None)
+    return replace(
+        record,
+        **_texts(data, "instance", "site"),
+        launched_at_ms=_earliest(known.launched_at_ms, _whole(data, "launched_at_ms")),
+        ended_at_ms=_earliest(known.ended_at_ms, _whole(data, "ended_at_ms")),
+        estimated=estimated,
+        ended_at=at if record.ended_at_ms is None else record.ended_at,
+    )
 
 
 def _texts(data: Mapping[str, Any], *names: str) -> dict[str, Any]:

@@ -193,15 +193,17 @@ class Sweep:
     ) -> None:
         if instance is not None and instance.ended_at_ms is not None:
             times = {"launched_at_ms": instance.launched_at_ms, "ended_at_ms": instance.ended_at_ms}
+            once = "ended"
         else:
             begun = (record.accepted_at or record.intended_at) if record is not None else None
             known = self.view.instances.get(named["token"])
             launched = known.launched_at_ms if known else round((begun or asked_at) * 1000)
             times = {"launched_at_ms": launched, "ended_at_ms": round(asked_at * 1000), "estimated": True}
+            once = "gone"  # a key of its own: the cloud may yet list the machine again, with its own times
         reached("ended.before_entry")
         data = {**named, **times, "reason": verdict.cause}
         key = named["instance"] or named["token"]
-        if self._book.append(Draft(Event.INSTANCE_ENDED, data, once=f"ended:{key}")):
+        if self._book.append(Draft(Event.INSTANCE_ENDED, data, once=f"{once}:{key}")):
             self._metrics.count(TERMINATIONS, site=self.site)
             self._log.info("ended", token=named["token"], instance=named["instance"], reason=verdict.cause)
         reached("ended.after_entry")
