@@ -2,22 +2,29 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+from autoscaler.core.lifecycle import fold_instances
+from fabric.cli.receipts import at
 from fabric.journal.base import Entry
 from fabric.model.events import Event
 from fabric.model.money import format_usd
+from fabric.model.nodes import Market
+from fabric.money.ledger import fold
 
 Data = Mapping[str, Any]
 
 
-def story(entries: Iterable[Entry], token: str) -> list[tuple[Entry, str]]:
-    """Entries about ``token`` with a sentence each; renewals of its lease are counted in one line at the end."""
+def story(entries: Sequence[Entry], token: str) -> list[tuple[Entry, str]]:
+    """Entries about ``token`` with a sentence each; renewals of its lease are counted in one line at the last."""
+    # A refused join names the ticket it was tried with, and no launch.
+    tickets = {entry.data.get("ticket_sha256") for entry in entries if entry.data.get("token") == token} - {None, ""}
     told: list[tuple[Entry, str]] = []
     renewals: list[Entry] = []
     for entry in entries:
-        if entry.data.get("token") != token and entry.data.get("node") != token:
+        refused_join = entry.kind == Event.JOIN_REFUSED and entry.data.get("ticket_sha256") in tickets
+        if token not in (entry.data.get("token"), entry.data.get("node")) and not refused_join:
             continue
         if entry.kind == Event.LEASE_RENEWED:
             renewals.append(entry)
@@ -28,6 +35,31 @@ def story(entries: Iterable[Entry], token: str) -> list[tuple[Entry, str]]:
         times = "once" if len(renewals) == 1 else f"{len(renewals)} times"
         told.append((renewals[-1], f"It renewed its lease {times}; the last time here."))
     return sorted(told, key=lambda item: item[0].seq)
+
+
+def stands(entries: Sequence[Entry], token: str, now: float) -> list[str]:
+    """Where a launch stands now, how long each stage took, and what it has cost; empty for what was not rented."""
+    record = fold_instances(entries).get(token)
+    if record is None or record.market == Market.OWNED:
+        return []
+    stages = [
+        (name, then - record.intended_at)
+        for name, then in (("made", record.accepted_at), ("joined", record.joined_at), ("ended", record.ended_at))
+        if then is not None and record.intended_at is not None
+    ]
+    lines = [f"It is {record.phase}."]
+    if stages:
+        lines.append(f"After its launch was intended, {', '.join(f'{name} in {s:.1f} s' for name, s in stages)}.")
+    if record.phase.charged and record.lease_until is not None:
+        lines.append(f"Its lease runs until {at(record.lease_until)}.")
+    for line in fold(entries).statement(round(now * 1000)).lines:
+        if line.token == token:
+            parts = ", ".join(f"{format_usd(amount)} {cause.replace('_', ' ')}" for cause, amount in line.parts.items())
+            so_far = "" if line.ended_at_ms is not None else " so far"
+            unknown = "" if line.priced else " (its price is not in this journal)"
+            lines.append(f"It cost {format_usd(line.accrued)}{so_far}: {parts}{unknown}.")
+            return lines
+    return [*lines, "It cost nothing."]
 
 
 def _intended(data: Data) -> str:
@@ -58,8 +90,9 @@ def _terminate(data: Data) -> str:
 
 
 def _ended(data: Data) -> str:
-    lived_s = (int(data["ended_at_ms"]) - int(data["launched_at_ms"])) / 1000
-    return f"The cloud says that it ended, {lived_s:.1f} s after it began to charge."
+    begun, ended = data.get("launched_at_ms"), data.get("ended_at_ms")
+    lived = f", {(int(ended) - int(begun)) / 1000:.1f} s after it began to charge" if begun and ended else ""
+    return f"It is no longer known to the cloud{lived}." if data.get("estimated") else f"It ended{lived}."
 
 
 _TOLD: Mapping[str, Callable[[Data], str]] = {

@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import json
+import re
 import time
+from itertools import islice
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
+from urllib.parse import quote
 
 import click
 
@@ -15,6 +19,9 @@ if TYPE_CHECKING:
     from fabric.cli.context import Context
     from fabric.cli.receipts import Receipt
     from fabric.journal.base import Entry
+
+
+_LIKE_A_JOB = re.compile(r"raysubmit_\w+|[0-9a-f]{8}")
 
 
 @click.command(short_help="Explain a decision, a node, a launch or a job from the journal.")
@@ -28,31 +35,40 @@ def why(subject: str, as_json: bool) -> None:
       latest            the newest decision that bought or gave back something, else the newest
       a number          the decision with this position in the journal
       fab-…             a launch by its token, or the beginning of it
-      an instance id    the same by the cloud's id
+      an instance id    the same by the cloud's id, or the beginning of it
       a Ray node id     the same by Ray's id, or the beginning of it
-      onprem/SITE/NODE  a machine of your own
-      raysubmit_…       a Ray job: what was decided while it waited and ran
+      onprem/SITE/NODE  a machine of your own; NODE alone will do
+      a Ray job         its job or submission id: what was decided while it waited and ran
 
-    Every decision is decided again from the snapshot that is in its receipt; if that gives something else, it says
-    so and the exit code is 1.
+    Every decision is decided again from the snapshot that is in its receipt. If that gives something else, it says
+    exactly what, and the exit code is 1; so it is when nothing has that name.
     """  # noqa: D301 - \b is click's mark for "do not wrap"
     context = current()
     with context.journal() as journal:
         entries = list(journal.read())
-    if subject == "latest":
-        told = _decisions([_latest(entries)])
-    elif subject.isdigit():
-        told = _decisions([_numbered(entries, int(subject))])
-    elif subject.startswith("raysubmit_"):
-        told = _job(context, entries, subject)
-    else:
-        told = _life(entries, _token_of(entries, subject))
+    told = _told(context, entries, subject)
     if as_json:
         click.echo(json.dumps(told, indent=2))
     else:
         _print(told)
     if not all(decision["recomputed_the_same"] for decision in told["decisions"]):
         raise click.exceptions.Exit(Exit.NO)
+
+
+def _told(context: Context, entries: list[Entry], subject: str) -> dict[str, Any]:
+    from fabric.cli.subjects import meant, names, unknown
+
+    if subject == "latest":
+        return _decisions([_latest(entries)])
+    # Ray's job ids may be digits only; they begin with a zero, as no position does.
+    if subject.isdecimal() and not subject.startswith("0"):
+        return _decisions([_numbered(entries, int(subject))])
+    known = names(entries)
+    token = meant(known, subject)
+    told = _life(entries, token) if token is not None else _job(context, entries, subject)
+    if told is None:
+        raise unknown(known, subject)
+    return told
 
 
 def _latest(entries: list[Entry]) -> Receipt:
@@ -80,64 +96,30 @@ def _numbered(entries: list[Entry], seq: int) -> Receipt:
     return receipt
 
 
-def _token_of(entries: list[Entry], subject: str) -> str:
-    """The launch token or on-prem node id that ``subject`` names."""
-    found: dict[str, None] = {}
-    for entry in entries:
-        token = str(entry.data.get("token") or entry.data.get("node") or "")
-        ids = (str(entry.data.get("instance") or ""), str(entry.data.get("ray_node_id") or ""))
-        if token and (token == subject or token.startswith(subject) or any(i and i.startswith(subject) for i in ids)):
-            found[token] = None
-    if not found:
-        found = _by_ray_node_id(entries, subject)
-    if subject in found:
-        return subject
-    if len(found) > 1:
-        raise CliError(Exit.NO, f"{subject} names several: {', '.join(list(found)[:8])}", "Give more of it.")
-    if not found:
-        raise CliError(
-            Exit.NO, f"the journal knows nothing named {subject}", "fabric nodes lists nodes; fabric why --help, names."
-        )
-    return next(iter(found))
-
-
-def _by_ray_node_id(entries: list[Entry], subject: str) -> dict[str, None]:
-    from fabric.cli.receipts import receipts
-
-    return {
-        node.token or node.instance_id: None
-        for receipt in receipts(reversed(entries))
-        for node in receipt.snapshot.nodes
-        if node.ray_node_id and node.ray_node_id.startswith(subject)
-    }
-
-
 def _life(entries: list[Entry], token: str) -> dict[str, Any]:
     """One launch: its story, the decision it came from, and the decisions that gave it back."""
-    from fabric.cli.receipts import read_receipt, receipts
-    from fabric.cli.story import story
+    from fabric.cli.receipts import receipts
+    from fabric.cli.story import stands, story
     from fabric.model.events import Event
+    from fabric.model.nodes import Market
 
-    intent = next(
-        (e for e in entries if e.kind == Event.LAUNCH_INTENDED and e.data.get("token") == token),
-        None,
-    )
+    intent = next((e for e in entries if e.kind == Event.LAUNCH_INTENDED and e.data.get("token") == token), None)
     about: list[Receipt] = []
-    if intent is not None and intent.data.get("market") != "owned":
-        for entry in reversed(entries[: intent.seq]):
-            receipt = read_receipt(entry)
-            if receipt is not None and receipt.decision.launches:
-                about.append(receipt)
-                break
-    about += [receipt for receipt in receipts(entries) if receipt.concerns(token)]
+    if intent is not None and intent.data.get("market") != Market.OWNED:
+        node_type, offer = str(intent.data.get("node_type")), str(intent.data.get("offer"))
+        before = receipts(reversed(entries[: entries.index(intent)]))
+        about += islice((receipt for receipt in before if receipt.bought(node_type, offer)), 1)
+    about += [receipt for receipt in receipts(entries) if receipt.gave_back(token)]
     lines = [{"seq": entry.seq, "at": entry.at, "sentence": text} for entry, text in story(entries, token)]
-    return {"subject": token, "story": lines, **_decisions(about)}
+    return {"subject": token, "story": lines, "now": stands(entries, token, time.time()), **_decisions(about)}
 
 
-def _job(context: Context, entries: list[Entry], submission_id: str) -> dict[str, Any]:
-    """What was decided between the submission of a Ray job and its end; Ray is asked when that was."""
-    from pathlib import Path
+def _job(context: Context, entries: list[Entry], job_id: str) -> dict[str, Any] | None:
+    """What was decided between the submission of a Ray job and its end; None if Ray says that there is no such job.
 
+    Raises:
+        CliError: it looks like a job, and Ray, who alone knows when it ran, does not answer.
+    """
     from fabric.cli.context import get_json
     from fabric.cli.programs import token_path
     from fabric.cli.receipts import receipts
@@ -145,18 +127,20 @@ def _job(context: Context, entries: list[Entry], submission_id: str) -> dict[str
     config = context.config_in_force
     path = token_path(Path(config.fabric.state))
     headers = {"Authorization": f"Bearer {path.read_text().strip()}"} if path.exists() else {}
-    job = get_json(f"http://{config.ray.dashboard}/api/jobs/{submission_id}", headers=headers)
-    if job is None:
-        raise CliError(
-            Exit.UNAVAILABLE,
-            f"Ray does not answer for {submission_id}: the head is not running, or it knows no such job",
-            "List jobs with: ray job list",
-        )
-    begun = float(job.get("start_time") or 0) / 1000
+    api = f"http://{config.ray.dashboard}/api"
+    job = get_json(f"{api}/jobs/{quote(job_id, safe='')}", headers=headers)
+    if job is None or "start_time" not in job:
+        if _LIKE_A_JOB.fullmatch(job_id) and get_json(f"{api}/version", headers=headers) is None:
+            raise CliError(
+                Exit.UNAVAILABLE,
+                f"when {job_id} ran is known to Ray only, and Ray does not answer on {config.ray.dashboard}",
+                "Start the fabric with: fabric up. Or see all decisions: fabric journal show --kind decision",
+            )
+        return None
+    begun = float(job["start_time"] or 0) / 1000
     ended = float(job.get("end_time") or time.time() * 1000) / 1000
-    during = [entry for entry in entries if begun - 1 <= entry.at <= ended + 1]
-    told = _decisions(list(receipts(during)))
-    told["subject"] = submission_id
+    told = _decisions(list(receipts(entry for entry in entries if begun - 1 <= entry.at <= ended + 1)))
+    told["subject"] = job_id
     told["note"] = "Ray does not say whose demand waits: these are all decisions from its submission to its end."
     return told
 
@@ -166,26 +150,27 @@ def _decisions(found: list[Receipt]) -> dict[str, Any]:
 
 
 def _print(told: dict[str, Any]) -> None:
+    from fabric.cli.receipts import at
+
     if "subject" in told:
         click.echo(told["subject"])
     if "note" in told:
         click.echo(told["note"])
     for line in told.get("story", []):
-        click.echo(f"  {_at(line['at'])}  {line['sentence']}")
+        click.echo(f"  {at(line['at'])}  {line['sentence']}")
+    for sentence in told.get("now", []):
+        click.echo(f"  {sentence}")
     for decision in told["decisions"]:
-        queue = decision["queue"]
-        click.echo(
-            f"\nDecision {decision['seq']} at {_at(decision['at'])}, policy {decision['policy']}; "
-            f"{queue['gpus']:g} GPUs wanted by {queue['requests']} requests beyond what was free or coming"
-        )
-        for sentence in decision["sentences"]:
+        click.echo(f"\nDecision {decision['seq']} at {at(decision['at'])}, policy {decision['policy']}")
+        for sentence in (*decision["queue"]["sentences"], *decision["sentences"]):
             click.echo(f"  {sentence}")
-        click.echo(
-            "  Decided again from its receipt: the same."
-            if decision["recomputed_the_same"]
-            else "  Decided again from its receipt, it comes out differently: this is not the code that decided."
-        )
-
-
-def _at(seconds: float) -> str:
-    return time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(seconds))
+        if decision["recomputed_the_same"]:
+            click.echo("  Decided again from its receipt: the same.")
+        else:
+            click.echo(
+                "  Decided again from its receipt, it comes out differently. Not the code or the data that decided:"
+            )
+            for difference in decision["differences"]:
+                click.echo(f"    {difference}")
+    if not told["decisions"]:
+        click.echo("  No decision of the journal is about it.")
