@@ -5,17 +5,16 @@ Read ``decide`` from top to bottom; each step has its module.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-from dataclasses import replace
+from collections.abc import Sequence
 
 from autoscaler.core import baseline, drain
 from autoscaler.core.offers import Allowance, Quote, quotes_by_type
-from autoscaler.core.planner.plan import Plan, Task, make_plan
+from autoscaler.core.planning import planning
 from autoscaler.core.policies.base import Policy, Waiting, Worth
 from autoscaler.core.report import Findings, launches_of, refusals_of, spend_per_hour
 from autoscaler.core.snapshot import Snapshot
 from fabric.model.decisions import Decision, QueueDepth
-from fabric.model.demand import Demand, Shape
+from fabric.model.demand import Shape
 from fabric.model.nodes import Node, NodePhase, NodeType
 from fabric.model.resources import UNITS
 
@@ -33,21 +32,13 @@ def decide(snapshot: Snapshot, policy: Policy, now: float) -> Decision:
 
     # 1. Sovereignty: where may the work go at all? Everything below sees only those places.
     allowed = [kind for kind in snapshot.node_types.values() if _may_leave_to(snapshot, kind)]
-    usable = _by_type(node for node in snapshot.nodes if _usable(snapshot, node) and node.node_id not in gone)
+    usable = [node for node in snapshot.nodes if _usable(snapshot, node) and node.node_id not in gone]
 
     # 2. Ghost demand: what fits on nodes that stand or are coming is no demand. Home is filled first.
     quotes = quotes_by_type(snapshot.offers, snapshot.refused, snapshot.rules.hold_s, now)
     allowance = _allowance(snapshot, quotes)
-    ghost_task = Task(
-        node_types=snapshot.node_types,
-        nodes=usable,
-        minimums=_missing_minimums(snapshot, gone),
-        constraints=snapshot.constraints,
-        gangs=snapshot.gangs,
-        demands=snapshot.demands,
-        conserve_gpus=snapshot.rules.conserve_gpus,
-    )
-    ghost = make_plan(ghost_task, allowance)
+    plans = planning(snapshot, usable, gone, allowed, allowance)
+    ghost = plans.ghost()
 
     # 3. Queue depth: what is left, counted where somebody could be paid to run it.
     findings = Findings.of(snapshot, ghost, allowed)
@@ -60,11 +51,10 @@ def decide(snapshot: Snapshot, policy: Policy, now: float) -> Decision:
     # 5. Policy: which of the waiting work is worth buying for? Then buy, within maxima and budgets.
     waiting = Waiting(findings.demands, findings.gangs, bool(findings.constraints), depth, is_open, now)
     worth = policy.worth_buying(waiting, snapshot) if is_open else Worth()
-    plan = _buy(ghost_task, ghost, worth, [kind.name for kind in allowed], allowance) if worth else ghost
+    plan = plans.buying(ghost, worth) if worth else ghost
 
     # 6. Drain: what nobody needs is given back, least disruptive first.
-    needed = {usable[position].node_id for position in plan.needed}
-    spare, unneeded_since = drain.unneeded(snapshot, needed, gone, now)
+    spare, unneeded_since = drain.unneeded(snapshot, plan.needed, gone, now)
     drains = drain.least_disruptive_first([*leaving, *spare])
 
     launches = launches_of(snapshot, plan, quotes, allowed, depth, state)
@@ -99,14 +89,6 @@ def _usable(snapshot: Snapshot, node: Node) -> bool:
     return not kind.launchable or _may_leave_to(snapshot, kind)
 
 
-def _by_type(nodes: Iterable[Node]) -> list[Node]:
-    """Nodes of one type together, types in the order in which they appear: Ray's order between equals."""
-    groups: dict[str, list[Node]] = {}
-    for node in nodes:
-        groups.setdefault(node.node_type, []).append(node)
-    return [node for group in groups.values() for node in group]
-
-
 def _allowance(snapshot: Snapshot, quotes: dict[str, tuple[Quote, ...]]) -> Allowance:
     if snapshot.stopping:
         return Allowance({}, 0, None, ())
@@ -120,19 +102,9 @@ def _allowance(snapshot: Snapshot, quotes: dict[str, tuple[Quote, ...]]) -> Allo
     }
     maximum = snapshot.rules.maximum_nodes
     total = None if maximum is None else max(0, maximum - len(alive))
-    return Allowance(rooms, total, quotes if snapshot.offers or snapshot.priced else None, snapshot.budgets)
-
-
-def _missing_minimums(snapshot: Snapshot, gone: set[str]) -> dict[str, int]:
-    standing: dict[str, int] = {}
-    for node in snapshot.nodes:
-        if node.phase in drain.STANDING and node.node_id not in gone:
-            standing[node.node_type] = standing.get(node.node_type, 0) + 1
-    return {
-        name: kind.minimum - standing.get(name, 0)
-        for name, kind in snapshot.node_types.items()
-        if kind.launchable and kind.minimum > standing.get(name, 0)
-    }
+    prices = quotes if snapshot.offers or snapshot.priced else None
+    sites = {name: kind.site for name, kind in snapshot.node_types.items()}
+    return Allowance(rooms, total, prices, snapshot.budgets, sites)
 
 
 def _queue_depth(snapshot: Snapshot, findings: Findings) -> QueueDepth:
@@ -152,31 +124,3 @@ def _queue_depth(snapshot: Snapshot, findings: Findings) -> QueueDepth:
 
 def _sum(work: Sequence[tuple[Shape, int]], resource: str) -> float:
     return sum(shape.resources.get(resource) * count for shape, count in work) / UNITS
-
-
-def _buy(task: Task, ghost: Plan, worth: Worth, buyable: Sequence[str], allowance: Allowance) -> Plan:
-    """Plan again, with buying, for what is placed anyway and what is worth buying for."""
-    waits = set(ghost.left_gangs) - set(worth.gangs)
-    gangs = [(position, gang) for position, gang in enumerate(task.gangs) if position not in waits]
-    demands = [
-        Demand(demand.shape, demand.count - ghost.left.get(index, 0) + worth.demands.get(index, 0))
-        for index, demand in enumerate(task.demands)
-    ]
-    plan = make_plan(
-        replace(
-            task,
-            buyable=buyable,
-            constraints=() if ghost.left_constraints and not worth.constraints else task.constraints,
-            gangs=[gang for _, gang in gangs],
-            demands=demands,
-        ),
-        allowance,
-    )
-    plan.left_gangs = sorted({gangs[position][0] for position in plan.left_gangs} | waits)
-    for index, left in ghost.left.items():
-        still = left - worth.demands.get(index, 0)
-        if still:
-            plan.left[index] = plan.left.get(index, 0) + still
-    if ghost.left_constraints and not worth.constraints:
-        plan.left_constraints = ghost.left_constraints
-    return plan

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping, Sequence, Set
 from dataclasses import dataclass
 
+from autoscaler.core.offers import scopes_of
 from autoscaler.core.snapshot import Snapshot
 from fabric.model.decisions import Drain, DrainMethod, Fact, Reason, ReasonCode
 from fabric.model.nodes import Node, NodePhase
@@ -122,8 +123,7 @@ def _over_budget(snapshot: Snapshot, now: float) -> Iterable[Drain]:
         return
     for node in _endable(snapshot, STANDING):
         kind = snapshot.node_types.get(node.node_type)
-        paid_by = {"fabric"} if kind is None else {"fabric", f"site/{kind.site}"}
-        hit = sorted(scopes & paid_by)
+        hit = sorted(scopes.intersection(scopes_of("" if kind is None else kind.site)))
         if hit and not _held(snapshot, node, now):
             reason = Reason(ReasonCode.OVER_BUDGET, {"scope": hit[0]})
             yield Drain(node.node_id, DrainMethod.OVER_BUDGET, (reason,))

@@ -57,6 +57,15 @@ def quotes_by_type(
     }
 
 
+@dataclass(frozen=True, slots=True)
+class Lot:
+    """Nodes of one type that may be had: ``count`` altogether, ``credited`` of them paid for already."""
+
+    count: int
+    credited: int = 0
+    quote: Quote | None = None
+
+
 class Allowance:
     """How many nodes may still be bought; every purchase is taken off it.
 
@@ -68,6 +77,7 @@ class Allowance:
         total: nodes that may be added altogether; None for no limit.
         quotes: offers by node type, best first; None where nothing has a price (Ray's own behaviour).
         budgets: room in every budget.
+        sites: the site of each node type, to which some budgets belong.
     """
 
     def __init__(
@@ -76,18 +86,32 @@ class Allowance:
         total: int | None,
         quotes: Mapping[str, Sequence[Quote]] | None,
         budgets: Sequence[BudgetRoom],
+        sites: Mapping[str, str] | None = None,
     ) -> None:
         self._rooms = dict(rooms)
         self._total = total
         self._quotes = quotes
         self._scopes = {budget.scope: max(0, budget.left) for budget in budgets}
-        self._shut = frozenset(budget.scope for budget in budgets if budget.no_new_launches)
-        self.blocked: dict[str, ReasonCode] = {}
+        self._shut = frozenset(budget.scope for budget in budgets if budget.no_new_launches or budget.drain)
+        self._sites = sites or {}
+        self._credits: dict[str, int] = {}
 
     def copy(self) -> Allowance:
         """An allowance of its own, with the same left."""
-        twin = Allowance(self._rooms, self._total, self._quotes, ())
-        twin._scopes, twin._shut, twin.blocked = dict(self._scopes), self._shut, dict(self.blocked)
+        twin = Allowance(self._rooms, self._total, self._quotes, (), self._sites)
+        twin._scopes, twin._shut, twin._credits = dict(self._scopes), self._shut, dict(self._credits)
+        return twin
+
+    def crediting(self, nodes: Mapping[str, int]) -> Allowance:
+        """The same, with nodes by type that are there already and cost nothing more."""
+        twin = self.copy()
+        twin._credits = dict(nodes)
+        return twin
+
+    def without_buying(self) -> Allowance:
+        """The same, but only what is credited may be had."""
+        twin = self.copy()
+        twin._rooms = {}
         return twin
 
     def quote(self, node_type: str) -> Quote | None:
@@ -97,31 +121,37 @@ class Allowance:
                 return quote
         return None
 
-    def room(self, node_type: str) -> int:
-        """How many nodes of a type may be bought now."""
-        room = self._rooms.get(node_type, 0)
-        if self._total is not None:
-            room = min(room, self._total)
-        if room <= 0 or self._quotes is None:
-            return max(0, room)
-        quote = self.quote(node_type)
-        return min(room, self._affordable(quote)) if quote else 0
+    def price(self, node_type: str) -> MicroUSD:
+        """What a node of this type costs for the ranking; 0 without prices."""
+        quotes = (self._quotes or {}).get(node_type, ())
+        best = self.quote(node_type) or (quotes[0] if quotes else None)
+        return best.price if best is not None else 0
 
-    def take(self, node_type: str, wanted: int) -> tuple[int, Quote | None]:
-        """Buy up to ``wanted`` nodes of one type at its best offer; says how many may be had, and at which."""
+    @property
+    def has_prices(self) -> bool:
+        """Whether nodes are bought by price."""
+        return self._quotes is not None
+
+    def room(self, node_type: str) -> int:
+        """How many nodes of a type may be had now."""
+        return self._credits.get(node_type, 0) + self._room_to_buy(node_type)
+
+    def take(self, node_type: str, wanted: int) -> Lot:
+        """Have up to ``wanted`` nodes of one type: those credited first, then at its best offer."""
+        credited = min(wanted, self._credits.get(node_type, 0))
+        if credited:
+            self._credits[node_type] -= credited
         quote = self.quote(node_type)
-        count = min(wanted, self.room(node_type))
-        if count < wanted:
-            self.blocked.setdefault(node_type, self.why_not(node_type))
+        count = min(wanted - credited, self._room_to_buy(node_type))
         if count <= 0:
-            return 0, None
+            return Lot(credited, credited)
         self._rooms[node_type] -= count
         if self._total is not None:
             self._total -= count
         if quote is not None:
             for scope in self._scopes_of(quote.offer):
                 self._scopes[scope] -= quote.commitment * count
-        return count, quote
+        return Lot(credited + count, credited, quote)
 
     def extend(self, offers: Sequence[Quote], taken: Quote, count: int) -> tuple[str, ...]:
         """Offer ids to try in order for a launch at ``taken``: it, then each of ``offers`` that can be paid as well.
@@ -135,7 +165,7 @@ class Allowance:
                 continue
             scopes = self._scopes_of(quote.offer)
             extra = {scope: max(0, quote.commitment * count - reserved.get(scope, 0)) for scope in scopes}
-            if any(scope in self._shut for scope in self._all_scopes(quote.offer)):
+            if self._is_shut(quote.offer.site):
                 continue
             if any(self._scopes[scope] < more for scope, more in extra.items()):
                 continue
@@ -151,6 +181,8 @@ class Allowance:
         """Why no (further) node of a type may be bought."""
         if self._rooms.get(node_type, 0) <= 0 or (self._total is not None and self._total <= 0):
             return ReasonCode.MAXIMUM_NODES
+        if self._is_shut(self._sites.get(node_type, "")):
+            return ReasonCode.BUDGET
         if self._quotes is None:
             return ReasonCode.MAXIMUM_NODES
         if node_type not in self._quotes:
@@ -161,19 +193,35 @@ class Allowance:
             return ReasonCode.BUDGET
         return ReasonCode.MAXIMUM_NODES
 
+    def _room_to_buy(self, node_type: str) -> int:
+        room = self._rooms.get(node_type, 0)
+        if self._total is not None:
+            room = min(room, self._total)
+        if room <= 0 or self._is_shut(self._sites.get(node_type, "")):
+            return 0
+        if self._quotes is None:
+            return room
+        quote = self.quote(node_type)
+        return min(room, self._affordable(quote)) if quote else 0
+
     def _affordable(self, quote: Quote) -> int:
-        if any(scope in self._shut for scope in self._all_scopes(quote.offer)):
+        if self._is_shut(quote.offer.site):
             return 0
         if quote.commitment <= 0:
             return 1 << 30
         return min((self._scopes[s] // quote.commitment for s in self._scopes_of(quote.offer)), default=1 << 30)
 
     def _scopes_of(self, offer: Offer) -> list[str]:
-        return [scope for scope in self._all_scopes(offer) if scope in self._scopes]
+        return [scope for scope in scopes_of(offer.site) if scope in self._scopes]
 
-    @staticmethod
-    def _all_scopes(offer: Offer) -> tuple[str, str]:
-        return ("fabric", f"site/{offer.site}")
+    def _is_shut(self, site: str) -> bool:
+        """Whether a budget that pays for this site allows no further launch."""
+        return any(scope in self._shut for scope in scopes_of(site))
+
+
+def scopes_of(site: str) -> tuple[str, str]:
+    """The budget scopes that pay for what runs on a site."""
+    return ("fabric", f"site/{site}")
 
 
 def _quote(offer: Offer, refusal: RefusedOffer | None, hold_s: float, now: float) -> Quote:

@@ -84,7 +84,8 @@ def launches_of(
     """One launch per node type, with the offers to try in order and the reasons."""
     orders: dict[str, _Order] = {}
     for purchase in plan.purchases:
-        _add(orders.setdefault(purchase.node_type, _Order()), purchase)
+        if purchase.count > purchase.credited:
+            _add(orders.setdefault(purchase.node_type, _Order()), purchase)
     return tuple(
         Launch(
             node_type=name,
@@ -155,7 +156,7 @@ class _Why:
         findings = self._findings
         if not (self._snapshot.demands or self._snapshot.gangs or self._snapshot.constraints):
             return ()
-        if self._plan.nothing_left and not self._plan.purchases:
+        if self._plan.nothing_left and not self._plan.cost()[2]:
             return (Refusal("queue", (Reason(ReasonCode.FITS_AT_HOME),)),)
         if self._is_open or self._snapshot.stopping:
             return ()
@@ -212,10 +213,10 @@ class _Why:
 
 
 def _add(order: _Order, purchase: Purchase) -> None:
-    order.count += purchase.count
+    order.count += purchase.count - purchase.credited
     if purchase.quote is not None and purchase.quote not in order.quotes:
         order.quotes.append(purchase.quote)
-    order.causes[purchase.cause] = order.causes.get(purchase.cause, 0) + purchase.count
+    order.causes[purchase.cause] = order.causes.get(purchase.cause, 0) + purchase.count - purchase.credited
     order.loads.append(tuple((item.shape, count) for item, count in purchase.load))
 
 

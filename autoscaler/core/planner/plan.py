@@ -5,18 +5,19 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
-from autoscaler.core.offers import Allowance, Quote
+from autoscaler.core.offers import Allowance, Lot, Quote
 from autoscaler.core.planner.bins import Bin, Fill, Pool, Score, gpu_column, ray_score
 from autoscaler.core.planner.pack import Step, pack
 from autoscaler.core.planner.shop import Basket, shop
 from autoscaler.core.planner.space import Item, Space
 from fabric.model.decisions import ReasonCode
 from fabric.model.demand import Demand, Gang
+from fabric.model.money import MicroUSD
 from fabric.model.nodes import Node, NodePhase, NodeType
 from fabric.model.resources import Resources
 
 # Interchangeable nodes are used in this order, so that what is least far along stays unneeded and can be cancelled.
-_READINESS = {NodePhase.RUNNING: 0, NodePhase.BOOTING: 1, NodePhase.REQUESTED: 2, NodePhase.PLANNED: 3}
+READINESS = {NodePhase.RUNNING: 0, NodePhase.BOOTING: 1, NodePhase.REQUESTED: 2, NodePhase.PLANNED: 3}
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,7 +28,9 @@ class Task:
         node_types: every node type by name.
         nodes: capacity that stands or is coming, and may hold this work.
         buyable: names of the types that may be bought for it.
+        paying: whether they may be paid for; otherwise only credited nodes are had, except for minimums.
         minimums: nodes to add, by type, whatever the demand.
+        closed: types on which, although there are minimum nodes of them, this work may not be placed.
         constraints, gangs, demands: the work.
         conserve_gpus: keep GPU nodes for GPU work where prices do not decide.
     """
@@ -35,7 +38,9 @@ class Task:
     node_types: Mapping[str, NodeType]
     nodes: Sequence[Node]
     buyable: Sequence[str] = ()
+    paying: bool = True
     minimums: Mapping[str, int] = field(default_factory=dict[str, int])
+    closed: frozenset[str] = frozenset()
     constraints: Sequence[Demand] = ()
     gangs: Sequence[Gang] = ()
     demands: Sequence[Demand] = ()
@@ -49,6 +54,7 @@ class Purchase:
     Attributes:
         node_type: which.
         count: how many.
+        credited: how many of them are there already, and only counted upon.
         quote: the offer they were priced with; None where nothing has a price.
         cause: why.
         load: the shapes each of them is bought for, with counts.
@@ -56,6 +62,7 @@ class Purchase:
 
     node_type: str
     count: int
+    credited: int
     quote: Quote | None
     cause: ReasonCode
     load: tuple[tuple[Item, int], ...] = ()
@@ -67,7 +74,7 @@ class Plan:
 
     Attributes:
         purchases: what to buy, in the order it was found to be needed.
-        needed: positions, in ``Task.nodes``, of nodes that hold some of the work.
+        needed: ids of nodes that hold some of the work.
         left: requests that found no place, by position in ``Task.demands``, hardest first.
         left_gangs: positions of gangs that could not be placed whole.
         left_constraints: what of the constraints found no place; nothing is bought for any of them then.
@@ -77,7 +84,7 @@ class Plan:
     allowance: Allowance
 
     purchases: list[Purchase] = field(default_factory=list[Purchase])
-    needed: set[int] = field(default_factory=set[int])
+    needed: set[str] = field(default_factory=set[str])
     left: dict[int, int] = field(default_factory=dict[int, int])
     left_gangs: list[int] = field(default_factory=list[int])
     left_constraints: dict[int, int] = field(default_factory=dict[int, int])
@@ -86,6 +93,15 @@ class Plan:
     def nothing_left(self) -> bool:
         """Whether all of the work has its place."""
         return not (self.left or self.left_gangs or self.left_constraints)
+
+    def cost(self) -> tuple[int, MicroUSD, int]:
+        """Pieces of work left over, then price, then nodes to pay for: less is better."""
+        paid = [(purchase.count - purchase.credited, purchase.quote) for purchase in self.purchases]
+        return (
+            sum(self.left.values()) + len(self.left_gangs) + sum(self.left_constraints.values()),
+            sum(count * quote.price for count, quote in paid if quote is not None),
+            sum(count for count, _ in paid),
+        )
 
 
 def make_plan(task: Task, allowance: Allowance) -> Plan:
@@ -103,6 +119,8 @@ class _Planner:
 
     def run(self) -> Plan:
         bought = self._buy_minimums()
+        if not self._task.paying:
+            self._allowance = self._allowance.without_buying()
         if self._task.constraints:
             bought += self._hold_constraints(bought)
         pool = Pool(self._space, [*self._standing(of_total=False), *bought])
@@ -116,10 +134,11 @@ class _Planner:
     def _buy_minimums(self) -> list[Bin]:
         bought: list[Bin] = []
         for name, wanted in self._task.minimums.items():
-            count, quote = self._allowance.take(name, wanted)
-            if count:
-                self._plan.purchases.append(Purchase(name, count, quote, ReasonCode.MINIMUM_NODES))
-                bought.append(self._fresh(name, count))
+            lot = self._allowance.take(name, wanted)
+            if lot.count:
+                self._buy(name, lot, ReasonCode.MINIMUM_NODES)
+                if name not in self._task.closed:
+                    bought.append(self._fresh(name, lot.count))
         return bought
 
     def _hold_constraints(self, bought: Sequence[Bin]) -> list[Bin]:
@@ -134,7 +153,7 @@ class _Planner:
             return []
         self._note_needed(pool, steps)
         self._accept(basket, items, ReasonCode.RESOURCES_REQUESTED)
-        return [self._fresh(name, count) for name, count, _, _ in basket.lots]
+        return [self._fresh(name, lot.count) for name, lot, _ in basket.lots]
 
     def _place_gang(self, pool: Pool, gang: Gang) -> bool:
         items = self._space.items(_grouped(gang))
@@ -166,19 +185,22 @@ class _Planner:
 
     def _accept(self, basket: Basket, items: Sequence[Item], cause: ReasonCode) -> None:
         self._allowance = basket.allowance
-        for name, count, quote, filled in basket.lots:
-            load = tuple((items[position], taken) for position, taken in filled.takes)
-            self._plan.purchases.append(Purchase(name, count, quote, cause, load))
+        for name, lot, filled in basket.lots:
+            self._buy(name, lot, cause, tuple((items[position], taken) for position, taken in filled.takes))
+
+    def _buy(self, name: str, lot: Lot, cause: ReasonCode, load: tuple[tuple[Item, int], ...] = ()) -> None:
+        self._plan.purchases.append(Purchase(name, lot.count, lot.credited, lot.quote, cause, load))
 
     def _add_filled(self, pool: Pool, basket: Basket) -> None:
-        for name, count, _, filled in basket.lots:
+        for name, lot, filled in basket.lots:
             row = len(pool.bins)
-            pool.add(self._fresh(name, count))
-            pool.use(row, count, filled)
+            pool.add(self._fresh(name, lot.count))
+            pool.use(row, lot.count, filled)
 
     def _note_needed(self, pool: Pool, steps: Sequence[Step]) -> None:
         for step in steps:
-            self._plan.needed.update(pool.use(step.row, step.nodes, step.filled))
+            for position in pool.use(step.row, step.nodes, step.filled):
+                self._plan.needed.add(self._task.nodes[position].node_id)
 
     def _standing(self, *, of_total: bool) -> list[Bin]:
         groups: dict[tuple[object, ...], list[int]] = {}
@@ -201,7 +223,7 @@ class _Planner:
             node_type=first.node_type,
             free=self._space.free(first.total if of_total else first.free),
             total=self._space.total(first.total),
-            members=sorted(members, key=lambda position: _READINESS.get(nodes[position].phase, 9)),
+            members=sorted(members, key=lambda position: READINESS.get(nodes[position].phase, 9)),
             room=len(members),
             tier=1.0 if kind is not None and not kind.launchable else 0.0,
             tail=_tail(kind),

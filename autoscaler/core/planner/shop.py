@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from autoscaler.core.offers import Allowance, Quote
+from autoscaler.core.offers import Allowance, Lot
 from autoscaler.core.planner.bins import Bin, Fill, Pool, Score
 from autoscaler.core.planner.pack import Appraise, pack
 from autoscaler.core.planner.space import Item, Space
+from fabric.model.money import MicroUSD
 
 # With more node types than this, baskets that favour one type each are not tried: the thrifty one has to do.
 FAVOURITES = 16
@@ -20,21 +21,21 @@ class Basket:
 
     Attributes:
         remaining: requests it leaves, by item.
-        lots: node type, count, offer, and what each of these nodes takes.
+        lots: node type, how many at which price, and what each of these nodes takes.
         allowance: what may still be bought after it.
+        price: micro-USD for what has to be paid.
+        value: micro-USD for all of it, also what is credited.
     """
 
     remaining: list[int]
-    lots: list[tuple[str, int, Quote | None, Fill]]
+    lots: list[tuple[str, Lot, Fill]]
     allowance: Allowance
+    price: MicroUSD = 0
+    value: MicroUSD = 0
 
-    def cost(self) -> tuple[int, int, int]:
-        """Work left over, then price, then nodes: less is better."""
-        return (
-            sum(self.remaining),
-            sum(count * quote.price for _, count, quote, _ in self.lots if quote is not None),
-            sum(count for _, count, _, _ in self.lots),
-        )
+    def cost(self) -> tuple[int, MicroUSD, MicroUSD, int]:
+        """Work left over, then price, then value, then nodes: less is better."""
+        return (sum(self.remaining), self.price, self.value, sum(lot.count for _, lot, _ in self.lots))
 
 
 def shop(
@@ -61,7 +62,7 @@ def shop(
     """
     candidates = Pool(space, shelf).fitting(items)
     best = _fill_basket(shelf, items, remaining, candidates, allowance, ray_order)
-    if len(shelf) < 2 or all(allowance.quote(bin_.node_type) is None for bin_ in shelf):
+    if len(shelf) < 2 or not allowance.has_prices:
         return best
     thrifty = _Thrifty(items, remaining, allowance, ray_order)
     orders: list[Appraise] = [thrifty.order(None)]
@@ -88,12 +89,10 @@ class _Thrifty:
 
     def order(self, favourite: str | None) -> Appraise:
         def appraise(bin_: Bin, filled: Fill) -> Score:
-            quote = self._allowance.quote(bin_.node_type)
-            price = quote.price if quote is not None else 0
             return (
                 filled.rank,
                 1.0 if bin_.node_type == favourite else 0.0,
-                -price / max(self._share(filled), 1e-12),
+                -self._allowance.price(bin_.node_type) / max(self._share(filled), 1e-12),
                 *self._ray_order(bin_, filled),
             )
 
@@ -115,17 +114,18 @@ def _fill_basket(
     allowance: Allowance,
     order: Appraise,
 ) -> Basket:
-    left, allowed = list(remaining), allowance.copy()
-    quotes: list[Quote | None] = []
+    basket = Basket(list(remaining), [], allowance.copy())
+    lots: list[Lot] = []
 
     def may_take(bin_: Bin, wanted: int) -> int:
-        count, quote = allowed.take(bin_.node_type, wanted)
-        if count:
-            quotes.append(quote)
-        return count
+        price = basket.allowance.price(bin_.node_type)
+        lot = basket.allowance.take(bin_.node_type, wanted)
+        if lot.count:
+            lots.append(lot)
+            basket.price += (lot.count - lot.credited) * price
+            basket.value += lot.count * price
+        return lot.count
 
-    steps = pack(shelf, items, left, candidates, order, may_take)
-    lots = [
-        (shelf[step.row].node_type, step.nodes, quote, step.filled) for step, quote in zip(steps, quotes, strict=True)
-    ]
-    return Basket(left, lots, allowed)
+    steps = pack(shelf, items, basket.remaining, candidates, order, may_take)
+    basket.lots = [(shelf[step.row].node_type, lot, step.filled) for step, lot in zip(steps, lots, strict=True)]
+    return basket
