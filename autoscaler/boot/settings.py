@@ -9,7 +9,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-_SAID_TO_USERS = ("FABRIC_SITE", "FABRIC_NODE_TYPE", "FABRIC_TOKEN")
+# The last is the sandbox's mark, by which it ends a raylet whose machine was killed above it.
+_SAID_TO_USERS = ("FABRIC_SITE", "FABRIC_NODE_TYPE", "FABRIC_TOKEN", "FABRIC_SANDBOX_INSTANCE")
 
 
 class SettingsError(Exception):
