@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
+from typing import TypeGuard
 
 from fabric.model.decisions import Fact, Reason, ReasonCode
 from fabric.model.money import format_usd
@@ -20,14 +21,19 @@ def sentences(reasons: Iterable[Reason]) -> tuple[str, ...]:
     return tuple(sentence(reason) for reason in reasons)
 
 
-def _number(value: Fact, one: str, many: str = "") -> str:
-    amount = value if isinstance(value, (int, float)) else 0
-    return f"{amount:g} {one if amount == 1 else many or one + 's'}"
+def _number(value: Fact, one: str) -> str:
+    """``1 node``, ``2 nodes``; ``nodes`` where nobody knows how many."""
+    if not _known(value):
+        return f"{one}s"
+    return f"{value:g} {one if value == 1 else one + 's'}"
 
 
-def _duration(value: Fact) -> str:
+def _known(value: Fact) -> TypeGuard[int | float]:
+    return isinstance(value, (int, float))
+
+
+def _duration(seconds: float) -> str:
     """Seconds as people say them."""
-    seconds = float(value) if isinstance(value, (int, float)) else 0.0
     if seconds < 120:
         return f"{seconds:g} s"
     return f"{seconds / 60:.3g} min" if seconds < 7200 else f"{seconds / 3600:.3g} h"
@@ -38,11 +44,11 @@ def _listed(value: Fact) -> str:
 
 
 def _depth(facts: Facts) -> str:
-    """The queue depth in a few words: GPUs where any are wanted, else CPUs."""
-    gpus, cpus = facts.get("gpus") or 0, facts.get("cpus") or 0
-    if gpus:
-        return _number(gpus, "GPU")
-    return _number(cpus, "CPU") if cpus else _number(facts.get("requests"), "request")
+    """The queue depth in a few words: GPUs where any are wanted, else CPUs, else requests; ``""`` if unknown."""
+    for name, unit in (("gpus", "GPU"), ("cpus", "CPU")):
+        if facts.get(name):
+            return _number(facts[name], unit)
+    return _number(facts["requests"], "request") if _known(facts.get("requests")) else ""
 
 
 def _work(facts: Facts) -> str:
@@ -56,21 +62,25 @@ def _work(facts: Facts) -> str:
 
 
 def _baseline_exceeded(facts: Facts) -> str:
-    threshold = ""
-    if "threshold_for_s" in facts:
+    threshold, for_s = "", facts.get("threshold_for_s")
+    if _known(for_s):
         limits = [
             _number(facts[name], unit)
             for name, unit in (("threshold_gpus", "GPU"), ("threshold_cpus", "CPU"))
             if facts.get(name)
         ]
         over = " and ".join(limits) or "anything at all"
-        threshold = f", and the baseline allows a burst from {over} for {_duration(facts['threshold_for_s'])}"
+        threshold = f", and the baseline allows a burst from {over} for {_duration(for_s)}"
     nodes = f", so {_number(facts['nodes'], 'node')} more" if facts.get("nodes") else ""
-    return f"The queue wants {_depth(facts)} that nothing free or coming can hold{threshold}{nodes}."
+    depth = _depth(facts)
+    wants = f"{depth} that nothing free or coming can hold" if depth else "more than what is free or coming can hold"
+    return f"The queue wants {wants}{threshold}{nodes}."
 
 
 def _minimum_nodes(facts: Facts) -> str:
-    return f"The configuration keeps at least {_number(facts.get('minimum'), 'node')} of this type."
+    minimum = facts.get("minimum")
+    keeps = f"at least {_number(minimum, 'node')}" if _known(minimum) else "a least number of nodes"
+    return f"The configuration keeps {keeps} of this type."
 
 
 def _resources_requested(facts: Facts) -> str:
@@ -137,27 +147,27 @@ def _draining_fabric(facts: Facts) -> str:
 
 
 def _not_needed_any_more(facts: Facts) -> str:
-    waited = f" for {_duration(facts['unneeded_s'])}" if "unneeded_s" in facts else ""
-    return f"Nobody has needed this launch{waited}, so it is cancelled before it joins."
+    return f"Nobody has needed this launch{_after(' for ', facts, 'unneeded_s')}, so it is cancelled before it joins."
 
 
 def _idle(facts: Facts) -> str:
-    idle = f" for {_duration(facts['idle_s'])}" if "idle_s" in facts else ""
-    limit = f", longer than the {_duration(facts['timeout_s'])} allowed" if "timeout_s" in facts else ""
-    return f"The node has been idle{idle}{limit}, and nothing that waits needs it."
+    limit = _after(", longer than the ", facts, "timeout_s")
+    allowed = f"{limit} allowed" if limit else ""
+    return f"The node has been idle{_after(' for ', facts, 'idle_s')}{allowed}, and nothing that waits needs it."
 
 
 def _join_deadline(facts: Facts) -> str:
-    waited = f" within {_duration(facts['deadline_s'])}" if "deadline_s" in facts else " in time"
-    return f"The machine did not join{waited} of its launch; it is ended and counted as waste."
+    within = _after(" within ", facts, "deadline_s")
+    waited = f"{within} of its launch" if within else " in time"
+    return f"The machine did not join{waited}; it is ended and counted as waste."
 
 
 def _over_maximum(facts: Facts) -> str:
+    nodes, maximum = facts.get("nodes"), facts.get("maximum")
     of_type = f" of type {facts['node_type']}" if facts.get("node_type") else ""
-    return (
-        f"There are {_number(facts.get('nodes'), 'node')}{of_type} where the configuration "
-        f"allows {_number(facts.get('maximum'), 'node')}."
-    )
+    if _known(nodes) and _known(maximum):
+        return f"There are {_number(nodes, 'node')}{of_type} where the configuration allows {_number(maximum, 'node')}."
+    return f"There are more nodes{of_type} than the configuration allows."
 
 
 def _outdated(facts: Facts) -> str:
@@ -192,6 +202,12 @@ def _lease_lapsed(facts: Facts) -> str:
 def _onprem_node_dead(facts: Facts) -> str:
     of_type = f" of type {facts['node_type']}" if facts.get("node_type") else ""
     return f"An on-prem node{of_type} is dead. That is a fact for an operator; it buys nothing by itself."
+
+
+def _after(words: str, facts: Facts, name: str) -> str:
+    """``words`` and a length of time; ``""`` where it is not known."""
+    seconds = facts.get(name)
+    return f"{words}{_duration(seconds)}" if _known(seconds) else ""
 
 
 def _named(facts: Facts, name: str) -> str:

@@ -40,7 +40,7 @@ def _metrics() -> list[str]:
         "| metric | kind | labels | meaning |",
         "| --- | --- | --- | --- |",
         *(
-            f"| `{metric.name}` | {metric.kind.value} | {', '.join(metric.labels) or '–'} | {metric.help} |"
+            f"| `{metric.name}` | {metric.kind.value} | {', '.join(metric.labels) or 'none'} | {metric.help} |"
             for metric in METRICS
         ),
     ]
