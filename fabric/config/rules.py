@@ -15,8 +15,9 @@ from fabric.config.units import host_and_port, percent
 from fabric.model.nodes import Market
 
 RESERVED_SITE_LABELS = ("site", "site-kind", "node-type", "market", "zone", "gpu")
-# Linux limits a Unix socket's path to 107 bytes; Ray appends /session_<time>_<pid>/sockets/plasma_store, up to 64.
-LONGEST_TEMP_DIR = 107 - 64
+# Linux limits a Unix socket's path to 107 bytes. The longest that Ray 2.60 makes is that of a dashboard process; your
+# own nodes have /n99 before the session and plasma_store.99 at the end, which is as long. Process ids have 7 digits.
+LONGEST_TEMP_DIR = 107 - len("/session_2026-01-01_00-00-00_000000_1234567/sockets/dash_TaskEventsHead")
 SHORTEST_LEASE_S = 3.0
 
 

@@ -51,7 +51,7 @@ OBJECTIONS = [
     ("class of no sites", "burst:\n", "data_classes: {x: {sites: []}}\nburst:\n", "11:20: the list of sites is empty"),
     ("class of no labels", "burst:\n", "data_classes: {x: {sites: {}}}\nburst:\n", "11:20: no label is given"),
     ("relative temp_dir", "burst:\n", "ray: {temp_dir: tmp}\nburst:\n", "11:7: ray.temp_dir is not an absolute path"),
-    ("long temp_dir", "burst:\n", "ray: {temp_dir: /" + "x" * LONGEST_TEMP_DIR + "}\nburst:\n", "11:7: ray.temp_dir has 44 bytes"),
+    ("long temp_dir", "burst:\n", "ray: {temp_dir: /" + "x" * LONGEST_TEMP_DIR + "}\nburst:\n", f"11:7: ray.temp_dir has {LONGEST_TEMP_DIR + 1} bytes"),
     ("odd path", "burst:\n", 'fabric: {state: "a\\nb"}\nburst:\n', "11:10: fabric.state has a line break"),
 ]  # fmt: skip
 
