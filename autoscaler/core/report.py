@@ -104,7 +104,7 @@ def refusals_of(snapshot: Snapshot, findings: Findings, plan: Plan, worth: Worth
     for index, left in plan.left.items():
         demand = snapshot.demands[index]
         codes = why.codes([demand.shape], wanted=index in worth.demands)
-        if _hopeless(codes):
+        if _hopeless(codes) and not why.fits_at_home(demand.shape):
             refused.infeasible_demands += ((index, left),)
         if ReasonCode.BELOW_BASELINE not in codes:
             reasons = _explain(codes, {"requests": left, "resources": _words(demand.shape)})
@@ -183,6 +183,10 @@ class _Why:
             return codes
         return (ReasonCode.FITS_AT_HOME,)
 
+    def fits_at_home(self, shape: Shape) -> bool:
+        """Whether an empty on-prem node could hold one such request."""
+        return any(could_hold(kind, [(shape, 1)]) for kind in self._home)
+
     def _holders(self, shape: Shape) -> tuple[str, ...]:
         known = self._findings.holders.get(shape)
         if known is not None:
@@ -197,7 +201,7 @@ class _Why:
     def _nowhere(self, shapes: Sequence[Shape]) -> tuple[ReasonCode, ...]:
         """Why there is no place off-prem for these shapes: it is forbidden, or nothing is large enough."""
         forbidden = all(any(could_hold(kind, [(shape, 1)]) for kind in self._away) for shape in shapes)
-        at_home = all(any(could_hold(kind, [(shape, 1)]) for kind in self._home) for shape in shapes)
+        at_home = all(self.fits_at_home(shape) for shape in shapes)
         if at_home:
             return (ReasonCode.STAYS_HOME,) if forbidden else (ReasonCode.FITS_AT_HOME,)
         return (ReasonCode.STAYS_HOME, ReasonCode.INFEASIBLE) if forbidden else (ReasonCode.INFEASIBLE,)
