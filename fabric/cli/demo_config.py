@@ -59,10 +59,12 @@ def _text(example: str) -> str:
     yaml = YAML()
     document: dict[str, Any] = yaml.load(example)
     document["fabric"].update(state=".", journal="sqlite:journal.db")
-    _move_ray(document.setdefault("ray", {}))
+    ray = document.setdefault("ray", {})
+    if ports.why_not("127.0.0.1", int(ray.get("port", 6379))):
+        ray["port"] = ports.free_port()
     for block, key in (
         *((document.setdefault("listen", {}), name) for name in ("gateway", "controller", "reaper")),
-        (document["ray"], "dashboard"),
+        (ray, "dashboard"),
         *((site, "endpoint") for site in document["sites"].values() if site["kind"] == "sandbox"),
     ):
         if key in block:
@@ -72,11 +74,3 @@ def _text(example: str) -> str:
     out = io.StringIO()
     yaml.dump(document, out)
     return out.getvalue()
-
-
-def _move_ray(ray: dict[str, Any]) -> None:
-    """Ray's head takes the port of its control store and the one after."""
-    number = int(ray.get("port", 6379))
-    while any(ports.why_not("127.0.0.1", port) for port in (number, number + 1)):
-        number = min(ports.free_port(), 65000)
-    ray["port"] = number

@@ -10,6 +10,7 @@ import os
 import sys
 from pathlib import Path
 
+from fabric.cli.ports import free_port
 from fabric.cli.programs import HEAD
 from fabric.cli.run_dir import RunDir, config_in_force, end
 from fabric.config.problems import Problems
@@ -48,7 +49,8 @@ def command(config: Config, run: RunDir) -> list[str]:
         "--dashboard-agent-grpc-port": 0,
         "--runtime-env-agent-port": 0,
         "--metrics-export-port": 0,
-        "--ray-client-server-port": client_port(config),
+        # Ray starts a Ray Client server on every head; nobody here uses it, so it may have any port.
+        "--ray-client-server-port": free_port(),
         "--num-cpus": config.ray.cpus,
         "--num-gpus": 0,
         "--labels": ",".join(f"{key}={value}" for key, value in sorted(labels.items())),
@@ -58,11 +60,6 @@ def command(config: Config, run: RunDir) -> list[str]:
         arguments["--object-store-memory"] = config.ray.object_store
     flags = [f"{name}={value}" for name, value in arguments.items()]
     return ["-m", "ray.scripts.scripts", "start", "--head", "--no-monitor", "--block", *flags]
-
-
-def client_port(config: Config) -> int:
-    """Port of the Ray Client server, which Ray starts on every head: the one after the control store's."""
-    return config.ray.port + 1 if config.ray.port < 65535 else config.ray.port - 1
 
 
 def environment() -> dict[str, str]:
