@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 import sys
 from collections.abc import Callable
@@ -31,8 +32,7 @@ ROOT = Path(__file__).resolve().parents[3]
 @pytest.fixture
 def config_path(tmp_path: Path, free_port: Callable[[], int]) -> Path:
     text = (ROOT / "configs" / "examples" / "demo.yaml").read_text().replace("../../state/demo", "state")
-    for port in ("8420", "8421", "8422", "8430", "8275", "6399"):
-        text = text.replace(port, str(free_port()))
+    text = re.sub(r"\b(84[23]\d|8275|6399)\b", lambda _: str(free_port()), text)
     path = tmp_path / "fabric.yaml"
     path.write_text(text)
     return path
