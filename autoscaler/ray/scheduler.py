@@ -38,6 +38,9 @@ Brain = Callable[[Snapshot], Decision]
 # nothing more, and a million protobuf messages would be copied for each tick.
 COPIES_OF_A_SHAPE = 10_000
 
+_ENDABLE = frozenset(
+    {_im.Instance.QUEUED, _im.Instance.ALLOCATED, _im.Instance.RAY_INSTALLING, _im.Instance.RAY_RUNNING}
+)
 _STANDING = frozenset({NodePhase.PLANNED, NodePhase.REQUESTED, NodePhase.BOOTING, NodePhase.RUNNING})
 
 
@@ -95,9 +98,9 @@ def _stock_brain(snapshot: Snapshot) -> Decision:
 
 
 def _can_be_ended(read: Translation, drain: Drain) -> bool:
-    """Whether Ray can end the instance now: it knows no way back from a launch call that is under way."""
+    """Whether Ray can end the instance now: not while its launch call is under way, not once it is on its way out."""
     instance: Any = read.instances.get(drain.node_id)
-    return instance is not None and instance.im_instance.status != _im.Instance.REQUESTED
+    return instance is not None and instance.im_instance.status in _ENDABLE
 
 
 def _launch_request(node_type: str, count: int) -> Any:

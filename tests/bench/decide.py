@@ -152,11 +152,10 @@ def one_shape(total: int) -> list[ResourceRequestByCount]:
 def build(nodes: int, entries: Callable[[random.Random], list[ResourceRequestByCount]]) -> SchedulingRequest:
     """One scheduling request; the same arguments give the same one."""
     rng = random.Random(SEED)
-    kinds = node_types(limit=nodes)
+    kinds = node_types(limit=nodes * 10)
     return SchedulingRequest(
         disable_launch_config_check=True,
         node_type_configs=kinds,
-        max_num_nodes=nodes * 4,
         idle_timeout_s=600,
         resource_requests=entries(rng),
         current_instances=busy_nodes(rng, kinds, nodes),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 import time
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -14,11 +15,14 @@ from ray.autoscaler.v2 import scheduler as ray_scheduler
 from ray.autoscaler.v2.event_logger import AutoscalerEventLogger
 from ray.core.generated.instance_manager_pb2 import Instance
 
+from autoscaler.core.decide import decide
+from autoscaler.core.policies import policy_named
 from autoscaler.core.snapshot import Snapshot
 from autoscaler.ray.scheduler import COPIES_OF_A_SHAPE, FabricScheduler
 from autoscaler.ray.translate import Translation
 from fabric.model.decisions import BaselineState, Decision
 from fabric.model.nodes import NodePhase
+from tests.bench import decide as bench
 from tests.contract.ray_cases import IN, NOT_IN, SCHEDULERS, Answer, Cause, Cluster, ask, gang, kind
 from tests.contract.ray_cases.cases import CASES, Case
 
@@ -140,6 +144,34 @@ def test_a_million_equal_requests_that_fit_nowhere_are_reported_in_bounded_numbe
     request = Cluster({"a": kind({"CPU": 1})}, requests=[ask({"TPU": 1})]).request()
     request.resource_requests[0].count = 1_000_000
     assert len(FabricScheduler().schedule(request).infeasible_resource_requests) == COPIES_OF_A_SHAPE
+
+
+@pytest.mark.parametrize(
+    "status", [Instance.REQUESTED, Instance.RAY_STOP_REQUESTED, Instance.RAY_STOPPING, Instance.TERMINATING]
+)
+def test_an_instance_that_ray_cannot_end_now_is_not_asked_to_end(status: int) -> None:
+    def brain(snapshot: Snapshot) -> Decision:
+        return decide(replace(snapshot, stopping=True), policy_named("threshold"), 1.0)
+
+    cluster = Cluster({"a": kind({"CPU": 1})}).coming("a", status).running("a")
+    assert Answer(FabricScheduler(None, brain).schedule(cluster.request())).ends.keys() == {"i1"}
+
+
+def test_an_ending_node_is_no_capacity_and_still_counts_toward_its_maximum() -> None:
+    cluster = Cluster({"a": kind({"CPU": 1}, high=2)}, requests=[ask({"CPU": 1})] * 3).coming("a", Instance.TERMINATING)
+    answer = cluster.ask("fabric")
+    assert (answer.launches, answer.infeasible.total()) == ({"a": 1}, 2)
+
+
+@pytest.mark.parametrize("entries", [bench.one_shape, lambda n: bench.mixed_requests(random.Random(1), 40, n)])
+def test_on_a_middling_cluster_ours_makes_ray_s_choices_and_is_many_times_faster(entries: Any) -> None:
+    request = bench.build(60, lambda _: entries(600))
+    seconds, launched = {}, {}
+    for name, scheduler in SCHEDULERS.items():
+        seconds[name], reply = bench.timed(scheduler().schedule, request, rounds=1 if name == "ray" else 3)
+        launched[name] = Answer(reply).launches
+    assert launched["fabric"] == launched["ray"]
+    assert seconds["fabric"] * 5 < seconds["ray"]
 
 
 def test_times_of_an_instance_are_read_from_ray_s_history() -> None:

@@ -25,6 +25,9 @@ _Entry = tuple[Score, int, int]
 # cases in which the order of two standing nodes differs from Ray's.
 EAGER_GROUPS = 256
 
+# Equals take turns one node at a time; where a great many are to be had, in turns of up to this part of them.
+TURNS = 128
+
 
 @dataclass(frozen=True, slots=True)
 class Step:
@@ -161,7 +164,7 @@ class _Search:
 
     def _repeats(self, row: int, filled: Fill) -> int:
         room = self._room[row]
-        if room == 1 or self._has_equal(row):
+        if room == 1:
             return 1
         needs = dict(filled.takes)
         most = dict(needs)
@@ -170,10 +173,13 @@ class _Search:
                 for position, count in other.takes:
                     if count > most.get(position, count):
                         most[position] = count
-        return min(
+        repeats = min(
             room,
             *((self._remaining[position] - most[position]) // count + 1 for position, count in needs.items()),
         )
+        if repeats > 1 and self._has_equal(row):
+            return max(1, repeats // TURNS)
+        return repeats
 
     def _has_equal(self, row: int) -> bool:
         """Whether another group scores as well as the best, so that they take turns."""
