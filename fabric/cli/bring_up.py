@@ -78,7 +78,7 @@ def await_healthy(prepared: Prepared, steps: Steps, timeout_s: float) -> None:
     config = prepared.config
     parts: dict[str, Callable[[], str | None]] = {
         HEAD_STEP: lambda: _head_answers(config),
-        "gateway": lambda: _serves(f"{_gateway_url(config)}/healthz"),
+        "gateway": lambda: _serves(f"{ports.gateway_url(config)}/healthz"),
         **{
             f"sandbox cloud {name}": (lambda endpoint=site.endpoint: _serves(f"http://{endpoint}/healthz"))
             for name, site in sandbox_sites(config).items()
@@ -190,13 +190,6 @@ def _nodes_are_up(context: Context, nodes: tuple[LocalNode, ...]) -> str | None:
     if any(node.token not in up for node in nodes):
         return None
     return ", ".join(node.node for node in nodes)
-
-
-def _gateway_url(config: Config) -> str:
-    from autoscaler.boot.trust import is_loopback
-
-    host = config.listen.gateway.rpartition(":")[0].strip("[]")
-    return f"{'http' if is_loopback(host) else 'https'}://{config.listen.gateway}"
 
 
 def _what_is_wrong(missing: list[str], supervisor: Supervisor, prepared: Prepared, timeout_s: float) -> str:

@@ -9,27 +9,22 @@ import shutil
 import sqlite3
 import stat
 import time
-import urllib.request
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from email.utils import parsedate_to_datetime
+from http.client import HTTPException
 from importlib.metadata import PackageNotFoundError, distribution, version
 from pathlib import Path
+from urllib.error import HTTPError
 
-from fabric.cli import ports
-from fabric.cli.context import Context
-from fabric.cli.run_dir import RunDir
-from fabric.cli.supervisor import Supervisor
+from fabric.cli.context import Context, local_opener
+from fabric.cli.made_for import made_for
+from fabric.cli.ports import gateway_url
 
 OK, WARN, FAIL = "ok", "warn", "fail"
 
-RAY = "2.60.0"
-PYTHONS = ("3.11", "3.12", "3.13")
 _GIB = 1024**3
-_LEAST_SQLITE = (3, 35, 0)
-_SOCKET_PATH_LIMIT = 107
-# A session directory's name and the longest socket name that Ray puts under its temporary directory.
-_RAY_SOCKET_TAIL = len("/session_2026-01-01_00-00-00_000000_0000000/sockets/plasma_store.99")
+_LEAST_SQLITE = (3, 37, 0)  # STRICT tables
 _CLOCK_SKEW_S = 5.0
 
 
@@ -48,16 +43,21 @@ Check = Callable[[Context], Iterator[Finding]]
 
 def versions(_context: Context) -> Iterator[Finding]:
     """Python and Ray are the ones the fabric is made for."""
-    python = platform.python_version()
-    good = ".".join(python.split(".")[:2]) in PYTHONS
-    yield Finding("Python", OK if good else FAIL, python, "" if good else f"Use Python {', '.join(PYTHONS)}.")
+    wanted, python = made_for(), platform.python_version()
+    good = wanted.takes_python(python)
+    yield Finding("Python", OK if good else FAIL, python, "" if good else f"Use a Python {wanted.python}.")
+    install = f"Install {wanted.ray or 'ray'} beside the fabric."
     try:
         ray = version("ray")
     except PackageNotFoundError:
-        yield Finding("Ray", FAIL, "not installed", f"Install ray[serve,default]=={RAY}.")
+        yield Finding("Ray", FAIL, "not installed", install)
         return
-    remedy = "" if ray == RAY else f"Ray's autoscaler changes with every release: install {RAY}, which is tested."
-    yield Finding("Ray", OK if ray == RAY else FAIL, ray, remedy)
+    if not wanted.ray:
+        yield Finding("Ray", WARN, f"{ray}; which one is needed is not known", "Install elastic-ai-fabric again.")
+        return
+    good = ray == wanted.ray_version
+    remedy = "" if good else f"{install} Its autoscaler changes with every release, and only that one is tested."
+    yield Finding("Ray", OK if good else FAIL, ray, remedy)
 
 
 def import_name(_context: Context) -> Iterator[Finding]:
@@ -80,20 +80,8 @@ def import_name(_context: Context) -> Iterator[Finding]:
 
 
 def configuration(context: Context) -> Iterator[Finding]:
-    """The configuration is good."""
+    """The configuration is good; its rules know also how long Ray's socket paths may be."""
     yield Finding("configuration", OK, f"{context.config_path} is good: {len(context.config.sites)} sites")
-
-
-def free_ports(context: Context) -> Iterator[Finding]:
-    """Every address can be listened on, or is listened on by this very fabric."""
-    if Supervisor(RunDir.of(context.config_path)).is_up():
-        yield Finding("ports", OK, "this fabric is up and has them")
-        return
-    taken = ports.problems(ports.needed(context.config))
-    for problem in taken:
-        yield Finding("ports", FAIL, problem, "Stop what has it, or write another port into the configuration.")
-    if not taken:
-        yield Finding("ports", OK, f"{len(ports.needed(context.config))} are free")
 
 
 def secrets(context: Context) -> Iterator[Finding]:
@@ -125,7 +113,7 @@ def clocks(context: Context) -> Iterator[Finding]:
     if newest is not None and newest > time.time() + _CLOCK_SKEW_S:
         ahead = newest - time.time()
         yield Finding("clock", FAIL, f"the journal's newest entry is {ahead:.0f} s in the future", "Set the clock.")
-    skew = _gateway_skew(context.config.listen.gateway)
+    skew = _gateway_skew(gateway_url(context.config))
     if skew is not None:
         near = abs(skew) <= _CLOCK_SKEW_S
         remedy = "" if near else "Set both clocks by NTP: nodes are refused when clocks differ."
@@ -171,26 +159,15 @@ def open_files(_context: Context) -> Iterator[Finding]:
         yield Finding("open files", OK, f"the limit is {soft}")
 
 
-def socket_paths(context: Context) -> Iterator[Finding]:
-    """Ray's sockets have paths short enough for the kernel."""
-    folder = context.config.ray.temp_dir or str(RunDir.of(context.config_path).ray)
-    length = len(folder) + _RAY_SOCKET_TAIL
-    good = length <= _SOCKET_PATH_LIMIT
-    remedy = "" if good else "Give ray.temp_dir a shorter path, or leave it out."
-    yield Finding("socket paths", OK if good else FAIL, f"{length} of {_SOCKET_PATH_LIMIT} bytes in {folder}", remedy)
-
-
 CHECKS: tuple[Check, ...] = (
     versions,
     import_name,
     configuration,
-    free_ports,
     secrets,
     clocks,
     disk,
     sqlite,
     open_files,
-    socket_paths,
 )
 
 
@@ -215,12 +192,14 @@ def _newest_entry(context: Context) -> float | None:
         return next((entry.at for entry in journal.read(after=last - 1)), None) if last else None
 
 
-def _gateway_skew(address: str) -> float | None:
+def _gateway_skew(url: str) -> float | None:
     """Seconds by which the gateway's clock is ahead of ours; None when it does not answer."""
-    opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
     try:
-        with opener.open(f"http://{address}/healthz", timeout=2) as answer:
+        with local_opener().open(f"{url}/healthz", timeout=2) as answer:
             told = answer.headers.get("Date")
-    except (OSError, ValueError):
+    except HTTPError as error:
+        with error:
+            told = error.headers.get("Date")
+    except (OSError, ValueError, HTTPException):
         return None
     return parsedate_to_datetime(told).timestamp() - time.time() if told else None

@@ -130,12 +130,18 @@ class Context:
 def get_json(url: str, timeout_s: float = 3.0, headers: Mapping[str, str] | None = None) -> dict[str, Any] | None:
     """The JSON object at a ``url`` of this machine; None when nothing there answers with one."""
     request = urllib.request.Request(url, headers=dict(headers or {}))  # noqa: S310 - from our own configuration
-    # A gateway beyond loopback shows a certificate that only its nodes pin; nothing secret is asked or told here.
-    unverified = urllib.request.HTTPSHandler(context=ssl._create_unverified_context())  # noqa: S323
-    opener = urllib.request.build_opener(urllib.request.ProxyHandler({}), unverified)
     try:
-        with opener.open(request, timeout=timeout_s) as answer:
+        with local_opener().open(request, timeout=timeout_s) as answer:
             value = json.load(answer)
     except (OSError, ValueError, urllib.error.URLError):
         return None
     return value if isinstance(value, dict) else None
+
+
+def local_opener() -> urllib.request.OpenerDirector:
+    """Opens what this machine's own processes serve: past any proxy, and with any certificate.
+
+    A gateway beyond loopback shows a certificate that only its nodes pin. Ask and tell nothing secret through this.
+    """
+    unverified = urllib.request.HTTPSHandler(context=ssl._create_unverified_context())  # noqa: S323
+    return urllib.request.build_opener(urllib.request.ProxyHandler({}), unverified)

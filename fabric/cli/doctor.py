@@ -24,15 +24,16 @@ _MARKS = {"ok": ("✓", "green"), "warn": ("!", "yellow"), "fail": ("✗", "red"
 def doctor(as_json: bool) -> None:
     """Look for what would keep the fabric from running here.
 
-    Versions, the import name, the configuration, ports, the state directory, file modes of secrets, the cluster
-    token, the journal's newest entries, clocks, disk space, SQLite, the limit of open files, lengths of socket paths,
+    Versions, the import name, the configuration, the fabric's processes and ports, the state directory, file modes of
+    secrets, the cluster token, the journal's newest entries, clocks, disk space, SQLite, the limit of open files,
     network namespaces. The exit code is 1 if something fails; a warning does not count.
     """
     from fabric.cli.checks import CHECKS, FAIL
+    from fabric.cli.running_checks import RUNNING_CHECKS
     from fabric.cli.state_checks import STATE_CHECKS
 
     context = current()
-    found = [finding for check in (*CHECKS, *STATE_CHECKS) for finding in _look(check, context)]
+    found = [finding for check in (*CHECKS, *RUNNING_CHECKS, *STATE_CHECKS) for finding in _look(check, context)]
     if as_json:
         click.echo(json.dumps([asdict(finding) for finding in found], indent=2))
     else:

@@ -4,98 +4,42 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import socket
 import sqlite3
+import ssl
 import subprocess
 import sys
 import threading
 import time
+import tomllib
 from collections.abc import Callable, Iterator
-from contextlib import closing
-from dataclasses import dataclass, field
+from contextlib import closing, contextmanager
 from email.utils import formatdate
 from http.server import BaseHTTPRequestHandler, HTTPServer
+from importlib.metadata import version
 from pathlib import Path
-from typing import Any
 
 import pytest
 from click.testing import CliRunner
 
-from autoscaler.boot.trust import cluster_token_file
+from autoscaler.boot.trust import Certificate, cluster_token_file, ensure_certificate
+from fabric.cli.made_for import MadeFor, made_for
 from fabric.cli.main import cli
 from fabric.cli.run_dir import Record, RunDir
 from fabric.cli.state_checks import QUICK_ENTRIES
 from fabric.journal.base import Draft
 from fabric.journal.sqlite import SqliteJournal
 from fabric.model.events import Event
+from tests.unit.cli.surgery import Place, place_in, state_of
 
 ROOT = Path(__file__).resolve().parents[3]
-CONFIG = """
-listen: {{gateway: "{host}:{gateway}", controller: "127.0.0.1:{controller}", reaper: "127.0.0.1:{reaper}"}}
-ray: {{address: {host}, port: {ray}, dashboard: "127.0.0.1:{dashboard}"{more_ray}}}
-sites:
-  home: {{kind: onprem, node_types: {{gpu: {{nodes: [a], gpus: 1, cpus: 1}}}}}}
-  sky:
-    kind: sandbox
-    endpoint: 127.0.0.1:{sandbox}
-    network: {{mode: {network}}}
-    node_types:
-      g1: {{gpus: 1, cpus: 1, max: 2, price: {{on-demand: 1 USD/h}}}}
-burst: {{baseline: [{{gpus: 1, for: 0s}}]}}
-"""
-
-
-@dataclass
-class Place:
-    """A configuration in a directory of its own, on ports that were free."""
-
-    root: Path
-    ports: dict[str, int]
-    environment: dict[str, str] = field(default_factory=dict)
-
-    @property
-    def config(self) -> Path:
-        return self.root / "fabric.yaml"
-
-    @property
-    def state(self) -> Path:
-        return self.root / "state"
-
-    def write(self, network: str = "host", host: str = "127.0.0.1", more_ray: str = "") -> None:
-        self.config.write_text(CONFIG.format(network=network, host=host, more_ray=more_ray, **self.ports))
-
-    def journal(self) -> SqliteJournal:
-        self.state.mkdir(mode=0o700, exist_ok=True)
-        return SqliteJournal(self.state / "journal.db", "test")
-
-    def findings(self, exit_code: int) -> list[dict[str, Any]]:
-        """What the doctor says here; the exit code is what the test expects, and says whether anything fails."""
-        done = CliRunner().invoke(cli, ["doctor", "--json", "-c", str(self.config)], env=self.environment)
-        findings: list[dict[str, Any]] = json.loads(done.stdout)
-        assert done.exit_code == exit_code, done.output
-        assert exit_code == any(finding["state"] == "fail" for finding in findings)
-        return findings
-
-    def failures(self, name: str) -> list[dict[str, Any]]:
-        """What of this name fails, all of it with a remedy."""
-        found = [item for item in self.findings(1) if item["name"] == name and item["state"] == "fail"]
-        assert all(item["remedy"] for item in found)
-        return found
 
 
 @pytest.fixture
 def place(tmp_path: Path, free_port: Callable[[], int]) -> Place:
-    names = ("gateway", "controller", "reaper", "ray", "dashboard", "sandbox")
-    found = Place(tmp_path, {name: free_port() for name in names})
-    # The shell of whoever runs the tests may point at a cluster of its own.
-    found.environment = {"RAY_AUTH_TOKEN": "", "RAY_AUTH_TOKEN_PATH": ""}
-    found.write()
-    return found
-
-
-def state_of(findings: list[dict[str, Any]], name: str) -> set[str]:
-    return {finding["state"] for finding in findings if finding["name"] == name}
+    return place_in(tmp_path, free_port)
 
 
 def test_where_nothing_is_wrong_nothing_fails_and_the_exit_code_is_0(place: Place) -> None:
@@ -200,8 +144,8 @@ def test_a_clock_that_was_set_back_is_found_by_the_newest_entry(place: Place) ->
     assert "future" in found["detail"]
 
 
-@pytest.fixture
-def gateway_an_hour_ahead(place: Place) -> Iterator[None]:
+@contextmanager
+def gateway_an_hour_ahead(address: tuple[str, int], certificate: Certificate | None = None) -> Iterator[None]:
     class Answer(BaseHTTPRequestHandler):
         def do_GET(self) -> None:
             self.send_response(200)
@@ -215,18 +159,33 @@ def gateway_an_hour_ahead(place: Place) -> Iterator[None]:
         def log_message(self, format: str, *args: object) -> None:
             del format, args
 
-    server = HTTPServer(("127.0.0.1", place.ports["gateway"]), Answer)
+    server = HTTPServer(address, Answer)
+    if certificate is not None:
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        context.load_cert_chain(certificate.certificate, certificate.key)
+        server.socket = context.wrap_socket(server.socket, server_side=True)
     thread = threading.Thread(target=server.serve_forever)
     thread.start()
-    yield
-    server.shutdown()
-    thread.join()
-    server.server_close()
+    try:
+        yield
+    finally:
+        server.shutdown()
+        thread.join()
+        server.server_close()
 
 
-@pytest.mark.usefixtures("gateway_an_hour_ahead")
 def test_a_gateway_whose_clock_is_an_hour_off_fails(place: Place) -> None:
-    (found,) = place.failures("gateway clock")
+    with gateway_an_hour_ahead(("127.0.0.1", place.ports["gateway"])):
+        (found,) = place.failures("gateway clock")
+    assert "3600" in found["detail"] or "3599" in found["detail"]
+
+
+def test_the_clock_of_a_gateway_beyond_loopback_is_read_over_https(place: Place) -> None:
+    gateway = f"127.0.0.1:{place.ports['gateway']}"
+    place.config.write_text(place.config.read_text().replace(gateway, f"0.0.0.0:{place.ports['gateway']}"))
+    certificate = ensure_certificate(place.root / "of the gateway", "192.0.2.1")
+    with gateway_an_hour_ahead(("0.0.0.0", place.ports["gateway"]), certificate):
+        (found,) = place.failures("gateway clock")
     assert "3600" in found["detail"] or "3599" in found["detail"]
 
 
@@ -257,6 +216,47 @@ def test_root_with_the_command_ip_can_have_namespaces(place: Place) -> None:
     place.write(network="namespaces", host="10.88.0.1")
     done = CliRunner().invoke(cli, ["doctor", "--json", "-c", str(place.config)], env=place.environment)
     assert state_of(json.loads(done.stdout), "namespaces") == {"ok"}
+
+
+def test_the_address_of_a_bridge_that_up_has_yet_to_make_is_no_mistake(place: Place) -> None:
+    subnet = "198.51.100.0/24"  # for documentation (RFC 5737): no machine has it
+    place.write(network=f"namespaces, subnet: {subnet}", host="198.51.100.1")
+    done = CliRunner().invoke(cli, ["doctor", "--json", "-c", str(place.config)], env=place.environment)
+    findings = [found for found in json.loads(done.stdout) if found["name"] == "ports"]
+    assert {found["state"] for found in findings} == {"ok"}
+    (later,) = [found["detail"] for found in findings if "198.51.100.1" in found["detail"]]
+    assert "fabric up makes the address" in later
+    assert {str(place.ports["gateway"]), str(place.ports["ray"])} <= set(re.findall(r"\d+", later))
+
+
+def test_an_address_that_nobody_makes_fails(place: Place) -> None:
+    place.write(host="198.51.100.1")
+    assert any("198.51.100.1" in found["detail"] for found in place.failures("ports"))
+
+
+def test_python_and_ray_are_compared_with_what_the_package_requires(place: Place) -> None:
+    wanted, written = made_for(), tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    assert made_for("no-such-package") == MadeFor(written["requires-python"], "ray[serve,default]==2.60.0")
+    assert wanted.ray_version == version("ray") == "2.60.0"
+    assert state_of(place.findings(0), "Ray") == {"ok"}
+    (place.root / "pyproject.toml").write_text('[project]\nrequires-python = "~=3.0"\ndependencies = ["rays==1"]\n')
+    assert made_for("no-such-package", place.root) == MadeFor("~=3.0", "")
+    assert made_for("no-such-package", place.root / "nowhere") == MadeFor("", "")
+
+
+@pytest.mark.parametrize(
+    ("wanted", "version", "good"),
+    [
+        (">=3.11,<3.14", "3.11.0", True),
+        ("<3.14,>=3.11", "3.13.7", True),
+        ("<3.14, >= 3.11", "3.14.0rc1", False),
+        (">=3.11,<3.14", "3.9.20", False),
+        (">=3.11", "3.20.1", True),
+        ("", "2.7.18", True),
+    ],
+)
+def test_a_python_is_in_the_range_or_not(wanted: str, version: str, good: bool) -> None:
+    assert MadeFor(wanted, "").takes_python(version) is good
 
 
 def test_without_a_namespace_site_nothing_is_said_of_namespaces(place: Place) -> None:
