@@ -38,7 +38,7 @@ sites:
   home:
     kind: onprem
     node_types:
-      box: {{nodes: [a], local: true, gpus: 1, cpus: 1}}
+      box: {{nodes: [a], local: true, gpus: {home_gpus}, cpus: 1}}
   sky:
     kind: sandbox
     endpoint: 127.0.0.1:{sandbox}
@@ -55,20 +55,21 @@ burst:
   lease: {lease}
   grace: 5s
   refusal_backoff: 2s
-{more}
 """
 
 
 class Fabric:
     """The processes of one fabric; ``close`` ends all of them and everything they started."""
 
-    def __init__(self, maximum: int = 2, lease: str = "30s", join: str = "120s", more: str = "") -> None:
+    def __init__(self, maximum: int = 2, lease: str = "30s", join: str = "120s", home_gpus: int = 1) -> None:
         self.directory = Path(tempfile.mkdtemp(prefix="fab-", dir="/tmp"))
         self.path = self.directory / "fabric.yaml"
         names = ("gateway", "controller", "reaper", "ray", "dashboard", "sandbox")
         self.ports = {name: unused_port() for name in names}
         self.path.write_text(
-            CONFIG.format(temp=self.directory / "r", maximum=maximum, lease=lease, join=join, more=more, **self.ports)
+            CONFIG.format(
+                temp=self.directory / "r", maximum=maximum, lease=lease, join=join, home_gpus=home_gpus, **self.ports
+            )
         )
         self.processes: dict[str, subprocess.Popen[bytes]] = {}
         self.token_path = cluster_token_file(self.directory / "state")

@@ -57,13 +57,13 @@ class HeadLink:
     Args:
         address: ``host:port`` of the head.
         token_path: file with the cluster token; it is handed to Ray through the environment of this process.
+            ``RAY_AUTH_MODE=token`` must have been there already when Ray was imported.
 
     Raises:
         HeadUnreachableError: nothing answers there, or it refuses the token.
     """
 
     def __init__(self, address: str, token_path: Path) -> None:
-        os.environ["RAY_AUTH_MODE"] = "token"
         os.environ["RAY_AUTH_TOKEN_PATH"] = str(token_path)
         os.environ.setdefault("RAY_enable_autoscaler_v2", "1")
         self.address = address

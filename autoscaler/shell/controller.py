@@ -36,7 +36,7 @@ from fabric.config.resolve import node_types
 from fabric.config.schema import Config, OnPremSite
 from fabric.journal.base import Draft, Journal
 from fabric.model.events import Event
-from fabric.telemetry.emit import Metrics
+from fabric.telemetry.emit import Metrics, take_over
 from fabric.telemetry.names import REFUSED_TO_END
 
 _LOOK_AT_CONFIG_EVERY_S = 1.0
@@ -66,6 +66,7 @@ class Controller:
         open_journal: Callable[[Config], Journal],
         clock: Callable[[], float] = time.time,
     ) -> None:
+        take_over("ray")
         self._clock = clock
         self._log = structlog.get_logger()
         self._metrics = Metrics()

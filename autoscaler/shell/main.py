@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import argparse
+import os
 import signal
 import sys
 import time
 from collections.abc import Sequence
 from pathlib import Path
 
-from autoscaler.shell.controller import Controller
 from fabric.config.reload import BadConfigError
 from fabric.config.schema import Config
 from fabric.journal.base import Journal, JournalUnavailableError
@@ -24,6 +24,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--keep", type=Path, help="file that always holds the last good configuration")
     options = parser.parse_args(arguments)
     configure_logging("controller")
+    # Ray reads this once, when it is imported.
+    os.environ["RAY_AUTH_MODE"] = "token"
+    from autoscaler.shell.controller import Controller
+
     try:
         controller = Controller(options.config, options.keep, _open_journal)
         for number in (signal.SIGTERM, signal.SIGINT):

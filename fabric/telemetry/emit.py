@@ -55,6 +55,13 @@ def configure_logging(process: str, path: Path | None = None, level: int = loggi
     )
 
 
+def take_over(library: str) -> None:
+    """Send the log of a library that brings its own handlers the way of everything else."""
+    logger = logging.getLogger(library)
+    logger.handlers.clear()
+    logger.propagate = True
+
+
 class Metrics:
     """The metrics of one process. A metric appears in the exposition once it has been touched.
 
