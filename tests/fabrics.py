@@ -143,6 +143,20 @@ class Fabric:
             _kill(process)
         self.processes[name].wait()
 
+    def kill_a_burst_raylet(self) -> bool:
+        """``kill -9`` of the raylet of one burst machine; False when there is none."""
+        for process in psutil.process_iter():
+            try:
+                environment = Path(f"/proc/{process.pid}/environ").read_bytes()
+                name = process.name()
+            except (OSError, psutil.Error):
+                continue
+            burst = b"RAY_CLOUD_INSTANCE_ID=fab-" in environment
+            if name == "raylet" and burst and f"{self.directory}/".encode() in environment:
+                _kill(process)
+                return True
+        return False
+
     def terminate(self, name: str, timeout: float = 15.0) -> int:
         """SIGTERM; the exit code."""
         self.processes[name].terminate()
