@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -13,35 +12,46 @@ from fabric.cli.exits import CliError, Exit
 from fabric.cli.main import current
 
 if TYPE_CHECKING:
-    from rich.table import Table
-
     from fabric.cli.programs import LocalNode
     from fabric.config.schema import Config
-
-_STYLE = {"running": "green", "dead": "red", "ending": "yellow", "draining": "yellow"}
+    from fabric.money.ledger import Line
 
 
 @click.group(invoke_without_command=True, short_help="List nodes; make the script that joins a machine of your own.")
+@click.option("--all", "with_ended", is_flag=True, help="List launches that ended, too: when, for how much, for what.")
 @click.option("--json", "as_json", is_flag=True, help="Print the list as JSON.")
 @click.pass_context
-def nodes(ctx: click.Context, as_json: bool) -> None:
-    """List every node that exists or has been asked for."""
+def nodes(ctx: click.Context, with_ended: bool, as_json: bool) -> None:
+    """List every node that exists or has been asked for.
+
+    When the controller does not answer, it lists what the journal knows. The exit code is 3 then.
+
+    \b
+    The keys of --json; times are Unix seconds, money is micro-USD:
+      at           when this was so
+      controller   address, answers
+      journal      seq and at of the newest entry
+      nodes        the same as in fabric status --json
+      ended        only with --all, in the order in which they were launched: token, instance, site, node_type, offer,
+                   market, per_hour_micro_usd, launched_at, ended_at, cost_micro_usd, cause (what the money was for:
+                   work, or what made it waste), estimated (the end is when it was noticed), priced (the price is in
+                   the journal)
+    """  # noqa: D301 - \b is click's mark for "do not wrap"
     if ctx.invoked_subcommand is not None:
         return
-    context = current()
-    status = context.controller_status()
-    if status is None:
-        raise CliError(
-            Exit.UNAVAILABLE,
-            f"the controller does not answer on {context.config_in_force.listen.controller}",
-            "Start the fabric with: fabric up. fabric status shows what the journal knows.",
-        )
-    if as_json:
-        click.echo(json.dumps(status["nodes"], indent=2))
-        return
-    from rich.console import Console
+    from fabric.cli.seen import looking
 
-    Console(highlight=False).print(nodes_table(status["nodes"], time.time()))
+    with looking(current()) as look:
+        seen = look()
+    listed = {key: seen.account[key] for key in ("at", "controller", "journal", "nodes")}
+    if with_ended:
+        listed["ended"] = [_ended(line) for line in seen.statement.lines if line.ended_at_ms is not None] if seen.statement else []
+    if as_json:
+        click.echo(json.dumps(listed, indent=2))
+    else:
+        _print(listed)
+    if not seen.answers:
+        raise click.exceptions.Exit(Exit.UNAVAILABLE)
 
 
 @nodes.command("join-script")
@@ -69,30 +79,37 @@ def join_script(site: str, node: str, as_json: bool) -> None:
         click.echo(script, nl=False)
 
 
-def nodes_table(nodes: Sequence[Mapping[str, Any]], now: float) -> Table:
-    """One row a node."""
-    from rich.table import Table
-    from rich.text import Text
+def _ended(line: Line) -> dict[str, Any]:
+    return {
+        "token": line.token,
+        "instance": line.instance,
+        "site": line.site,
+        "node_type": line.node_type,
+        "offer": line.offer,
+        "market": line.market,
+        "per_hour_micro_usd": line.tariff.per_hour,
+        "launched_at": line.launched_at_ms / 1000,
+        "ended_at": (line.ended_at_ms or 0) / 1000,
+        "cost_micro_usd": line.accrued,
+        "cause": line.cause.value,
+        "estimated": line.estimated,
+        "priced": line.priced,
+    }
 
-    from fabric.model.money import format_usd
 
-    table = Table(title="Nodes", title_justify="left")
-    for column in ("node", "type", "state", "GPUs", "price", "for", "Ray node"):
-        table.add_column(column, overflow="fold")
-    for node in sorted(nodes, key=lambda node: (not node["is_head"], node["site"], node["node_type"], node["id"])):
-        used = node["gpus"] - node["gpus_free"]
-        owned = node["market"] == "owned"
-        idle = f", idle {node['idle_s']:.0f} s" if node["phase"] == "running" and node["idle_s"] >= 1 else ""
-        table.add_row(
-            node["instance"] or node["id"],
-            node["node_type"],
-            Text(node["phase"] + idle, style=_STYLE.get(node["phase"], "cyan")),
-            f"{used:g}/{node['gpus']:g}",
-            "yours" if owned else f"{format_usd(node['per_hour_micro_usd'])}/h {node['market']}",
-            _for(now - (node["joined_at"] or node["launched_at"] or node["since"] or now)),
-            node["ray_node_id"][:12],
-        )
-    return table
+def _print(listed: dict[str, Any]) -> None:
+    from fabric.cli.nodes_view import ended_table, nodes_table
+    from fabric.cli.screen import console, silence
+
+    shown_on = console()
+    if not listed["controller"]["answers"]:
+        shown_on.print(silence(listed, listed["at"]))
+        shown_on.print()
+    shown_on.print(nodes_table(listed["nodes"], listed["at"]))
+    if "ended" in listed:
+        shown_on.print()
+        shown_on.print("Ended", style="bold")
+        shown_on.print(ended_table(listed["ended"]))
 
 
 def _machine(config: Config, site: str, node: str) -> LocalNode:
@@ -112,9 +129,3 @@ def _machine(config: Config, site: str, node: str) -> LocalNode:
         f"site {site} has no machine {node}",
         f"Machines there: {known}. Add it to a node type of sites.{site} first.",
     )
-
-
-def _for(seconds: float) -> str:
-    if seconds < 120:
-        return f"{max(seconds, 0):.0f} s"
-    return f"{seconds / 60:.0f} min" if seconds < 7200 else f"{seconds / 3600:.1f} h"

@@ -5,20 +5,17 @@ from __future__ import annotations
 import json
 import time
 from collections import defaultdict
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from fabric.cli.exits import CliError, Exit
+from fabric.cli.exits import Exit
 from fabric.cli.main import current
 
 if TYPE_CHECKING:
-    from rich.console import Console
-
     from fabric.cli.context import Context
-    from fabric.cli.status_journal import JournalAccount
+    from fabric.cli.seen import Seen
     from fabric.money.ledger import Statement
 
 
@@ -67,7 +64,14 @@ def status(as_json: bool, every_s: float | None) -> None:
       journal            seq and at of the newest entry
       processes          name, state, pid, up_s, detail, as the supervisor sees them; empty without one
     """  # noqa: D301 - \b is click's mark for "do not wrap"
-    with _looking(current()) as look:
+    from fabric.cli.seen import looking
+
+    context = current()
+    with looking(context) as look_again:
+
+        def look() -> dict[str, Any]:
+            return _everything(context, look_again())
+
         if every_s is None:
             seen = look()
             _print_json(seen, indent=2) if as_json else _print(seen)
@@ -81,51 +85,9 @@ def status(as_json: bool, every_s: float | None) -> None:
             _watch(look, every_s)
 
 
-@contextmanager
-def _looking(context: Context) -> Iterator[Callable[[], dict[str, Any]]]:
-    """A function that looks at everything; each call reads only what is new in the journal."""
-    from fabric.cli.status_journal import JournalAccount
-
-    if not context.journal_path.exists():
-        yield lambda: _look(context, None)
-        return
-    with context.journal() as journal:
-        account = JournalAccount(journal, context.config_in_force, context.config_path)
-        yield lambda: _look(context, account)
-
-
-def _look(context: Context, account: JournalAccount | None) -> dict[str, Any]:
-    told = context.controller_status()
-    address = context.config_in_force.listen.controller
-    if told is not None and not {"node_types", "last_decision"} <= told.keys():
-        raise CliError(
-            Exit.CONFLICT,
-            f"what answers on {address} is not the controller of a fabric",
-            "Find out what listens there, or give listen.controller another port.",
-        )
-    now, answers = time.time(), told is not None
-    if account is None:
-        if told is None:
-            raise CliError(
-                Exit.UNAVAILABLE,
-                f"the controller does not answer on {address}, and there is no journal at {context.journal_path}: "
-                "this fabric has never run",
-                "Start it with: fabric up",
-            )
-        statement, position = None, {"seq": 0, "at": None}
-    else:
-        account.refresh()
-        statement, position = account.statement(now), account.position()
-        told = account.status(now) if told is None else told
-    costs = {line.token: line.accrued for line in statement.lines} if statement else {}
-    return {
-        **told,
-        "nodes": [{**node, "cost_micro_usd": costs.get(node["token"], 0)} for node in told["nodes"]],
-        "controller": {"address": address, "answers": answers},
-        "money": _money(statement) if statement else None,
-        "journal": position,
-        "processes": _processes(context),
-    }
+def _everything(context: Context, seen: Seen) -> dict[str, Any]:
+    money = _money(seen.statement) if seen.statement else None
+    return {**seen.account, "money": money, "processes": _processes(context)}
 
 
 def _money(statement: Statement) -> dict[str, Any]:
@@ -159,34 +121,25 @@ def _print_json(seen: dict[str, Any], indent: int | None) -> None:
 
 
 def _print(seen: dict[str, Any]) -> None:
+    from fabric.cli.screen import console
     from fabric.cli.status_view import status_view
 
-    _console().print(status_view(seen))
+    console().print(status_view(seen))
 
 
 def _watch(look: Callable[[], dict[str, Any]], every_s: float) -> None:
+    from fabric.cli.screen import console
     from fabric.cli.status_view import status_view
 
-    console = _console()
-    if not console.is_terminal:
+    shown_on = console()
+    if not shown_on.is_terminal:
         while True:
-            console.print(status_view(look()))
-            console.print()
+            shown_on.print(status_view(look()))
+            shown_on.print()
             time.sleep(every_s)
     from rich.live import Live
 
-    with Live(status_view(look()), console=console, screen=True, auto_refresh=False) as live:
+    with Live(status_view(look()), console=shown_on, screen=True, auto_refresh=False) as live:
         while True:
             time.sleep(every_s)
             live.update(status_view(look()), refresh=True)
-
-
-def _console() -> Console:
-    """Standard output; in a pipe as wide as the tables need, so that no line is broken there."""
-    import os
-    import sys
-
-    from rich.console import Console
-
-    piped = not sys.stdout.isatty() and "COLUMNS" not in os.environ
-    return Console(width=160 if piped else None, highlight=False, markup=False, emoji=False)
