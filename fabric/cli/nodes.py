@@ -45,7 +45,8 @@ def nodes(ctx: click.Context, with_ended: bool, as_json: bool) -> None:
         seen = look()
     listed = {key: seen.account[key] for key in ("at", "controller", "journal", "nodes")}
     if with_ended:
-        listed["ended"] = [_ended(line) for line in seen.statement.lines if line.ended_at_ms is not None] if seen.statement else []
+        lines = seen.statement.lines if seen.statement else ()
+        listed["ended"] = [_ended(line, line.ended_at_ms) for line in lines if line.ended_at_ms is not None]
     if as_json:
         click.echo(json.dumps(listed, indent=2))
     else:
@@ -79,7 +80,7 @@ def join_script(site: str, node: str, as_json: bool) -> None:
         click.echo(script, nl=False)
 
 
-def _ended(line: Line) -> dict[str, Any]:
+def _ended(line: Line, ended_at_ms: int) -> dict[str, Any]:
     return {
         "token": line.token,
         "instance": line.instance,
@@ -89,7 +90,7 @@ def _ended(line: Line) -> dict[str, Any]:
         "market": line.market,
         "per_hour_micro_usd": line.tariff.per_hour,
         "launched_at": line.launched_at_ms / 1000,
-        "ended_at": (line.ended_at_ms or 0) / 1000,
+        "ended_at": ended_at_ms / 1000,
         "cost_micro_usd": line.accrued,
         "cause": line.cause.value,
         "estimated": line.estimated,

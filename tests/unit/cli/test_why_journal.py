@@ -69,7 +69,7 @@ class Story:
         self.brain = self.new_brain()
 
     def new_brain(self) -> Brain:
-        offers = [Offer("sky.g/a/on-demand", "sky.g", "sky", "a", Market.ON_DEMAND, Tariff(usd(3.6), 60))]
+        offers = [Offer("sky.g/a/on-demand", "sky.g", "sky", "a", Market.ON_DEMAND, Tariff(usd("3.6"), 60))]
         config, book = self.config, Book(self.journal)
         return Brain(lambda: config, book, lambda: offers, tuple, lambda _: (), receipts(), lambda: self.now, Metrics())
 
