@@ -180,7 +180,8 @@ def _money(status: Status) -> list[RenderableType]:
         )
     ]
     for budget in budgets:
-        used, limit = budget["accrued_micro_usd"] + budget["committed_micro_usd"], budget["limit_micro_usd"]
+        # What is committed has what is accrued in it.
+        used, limit = budget["committed_micro_usd"], budget["limit_micro_usd"]
         window = f"{budget['scope']} {_PER.get(budget['per'], 'in all')}"
         told = (
             f"{window}: {format_usd(used)} of {format_usd(limit)} spent or promised, "
