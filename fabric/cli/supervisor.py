@@ -73,8 +73,13 @@ def start(conf: Path, run: RunDir, *, foreground: bool) -> subprocess.Popen[byte
     environment = {**os.environ, RUN_MARK: str(run.root)}
     command = [sys.executable, "-m", "supervisor.supervisord", "--configuration", str(conf)]
     if foreground:
+        # Ctrl-C is for us alone: we give everything back before supervisord may stop the clouds.
         return subprocess.Popen(
-            [*command, "--nodaemon"], stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, env=environment
+            [*command, "--nodaemon"],
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            env=environment,
+            process_group=0,
         )
     done = subprocess.run(
         command, capture_output=True, text=True, check=False, stdin=subprocess.DEVNULL, env=environment

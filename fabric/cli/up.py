@@ -4,13 +4,19 @@ from __future__ import annotations
 
 import json
 import signal
-import subprocess
+from contextlib import suppress
 from types import FrameType
+from typing import TYPE_CHECKING
 
 import click
 
 from fabric.cli.exits import CliError, Exit
 from fabric.cli.main import current
+
+if TYPE_CHECKING:
+    from fabric.cli.bring_up import Prepared
+
+_ENDING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
 @click.command(short_help="Start everything on this machine.")
@@ -28,7 +34,7 @@ def up(foreground: bool, timeout: float, as_json: bool) -> None:
     """
     from rich.console import Console
 
-    from fabric.cli.bring_up import await_healthy, launch, prepare, ray_environment
+    from fabric.cli.bring_up import await_healthy, launch, prepare
     from fabric.cli.steps import Steps
     from fabric.cli.take_down import take_down
 
@@ -36,14 +42,34 @@ def up(foreground: bool, timeout: float, as_json: bool) -> None:
     prepared = prepare(context)
     steps = Steps(console, quiet=as_json)
     try:
+        _leave_on_signals()
         child = launch(prepared, foreground=foreground)
         with steps.shown():
             await_healthy(prepared, steps, timeout)
     except BaseException as error:
+        _heed_no_signals()
         if isinstance(error, Exception):
             console.print("That did not work; taking everything down again.", highlight=False)
-        take_down(context, Steps(console, quiet=True), force=True)
+        left = take_down(context, Steps(console, quiet=True), force=True)
+        if left:
+            console.print(left, highlight=False, markup=False)
         raise
+    if child is None:
+        _tell(prepared, as_json)
+        return
+    with suppress(KeyboardInterrupt):
+        _tell(prepared, as_json)
+        child.wait()
+    _heed_no_signals()
+    left = take_down(context, Steps(console, quiet=as_json), force=False)
+    if left:
+        raise CliError(Exit.FAILED, left)
+
+
+def _tell(prepared: Prepared, as_json: bool) -> None:
+    """Say where things are."""
+    from fabric.cli.bring_up import ray_environment
+
     exports = ray_environment(prepared.config)
     if as_json:
         listen = prepared.config.listen
@@ -62,21 +88,20 @@ def up(foreground: bool, timeout: float, as_json: bool) -> None:
             click.echo(f"  export {name}={value}")
         click.echo("  ray job submit --working-dir jobs -- python sweep.py\n")
         click.echo(f"Logs: {prepared.log_dir}\nSee it: fabric status    Stop it: fabric down")
-    if child is not None:
-        _stay(child)
-        left = take_down(context, Steps(console, quiet=as_json), force=False)
-        if left:
-            raise CliError(Exit.FAILED, left)
 
 
-def _stay(child: subprocess.Popen[bytes]) -> None:
-    """Wait until supervisord ends or this process is told to."""
+def _leave_on_signals() -> None:
+    """Be ended by a signal as by Ctrl-C, so that what was started is taken down. What is ignored stays ignored."""
 
     def leave(_number: int, _frame: FrameType | None) -> None:
         raise KeyboardInterrupt
 
-    signal.signal(signal.SIGTERM, leave)
-    try:
-        child.wait()
-    except KeyboardInterrupt:
-        return
+    for number in _ENDING:
+        if signal.getsignal(number) != signal.SIG_IGN:
+            signal.signal(number, leave)
+
+
+def _heed_no_signals() -> None:
+    """Taking down has begun: a second signal must not leave half of it behind. Not for what is started from now on."""
+    for number in _ENDING:
+        signal.signal(number, lambda *_: None)

@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,7 @@ import pytest
 
 from fabric.cli.context import get_json
 from fabric.cli.exits import Exit
+from fabric.cli.programs import HEAD
 from fabric.cli.run_dir import RunDir
 from fabric.cli.supervisor import ProcessState, Supervisor
 from tests.conftest import wait_until
@@ -68,15 +70,20 @@ class Place:
         return next((state for state in Supervisor(self.run).states() if state.name == name), None)
 
 
-@pytest.fixture(scope="module")
-def place(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Place]:
-    folder = tmp_path_factory.mktemp("updown")
+@contextmanager
+def place_in(folder: Path) -> Iterator[Place]:
     names = ("gateway", "controller", "reaper", "ray", "dashboard", "sandbox")
     place = Place(folder / "fabric.yaml")
     place.config.write_text(CONFIG.format(**{name: unused_port() for name in names}))
     yield place
     place.fabric("down", "--force")
     assert place.run.processes() == []
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Place]:
+    with place_in(tmp_path_factory.mktemp("updown")) as place:
+        yield place
 
 
 @pytest.fixture(scope="module")
@@ -155,3 +162,21 @@ def test_what_is_not_up_says_so_with_its_exit_code(place: Place, up: Any) -> Non
     done = place.fabric("nodes")
     assert done.returncode == Exit.UNAVAILABLE
     assert "does not answer" in done.stderr
+
+
+@pytest.mark.parametrize("program", [None, HEAD], ids=["as soon as anything runs", "as soon as the head starts"])
+def test_up_in_the_foreground_that_is_told_to_end_before_all_is_well_leaves_nothing(
+    tmp_path: Path, program: str | None
+) -> None:
+    with place_in(tmp_path) as place:
+        command = [sys.executable, "-m", "fabric.cli", "up", "--foreground", "--config", str(place.config)]
+        with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True) as up:
+            try:
+                wait_until(lambda: place.run.processes(program), what="the first process")
+                up.terminate()
+                told, _ = up.communicate(timeout=120)
+            finally:
+                up.kill()
+        assert (up.returncode, told.splitlines()[-1]) == (Exit.INTERRUPTED, "fabric: interrupted")
+        assert place.run.processes() == []
+        assert not place.run.root.exists()
