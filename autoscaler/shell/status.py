@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -21,6 +22,8 @@ from fabric.telemetry.emit import Metrics
 from fabric.telemetry.names import CONFIG_PROBLEMS, GPUS, NODES, ONPREM_DEAD
 
 _IN_CLUSTER = frozenset({NodePhase.RUNNING, NodePhase.DRAINING})
+_UNSEEN = {Phase.RUNNING: "booting", Phase.DRAINING: "booting"}  # it has joined the gateway, and is no Ray node yet
+_NOT_YET = frozenset({NodePhase.PLANNED, NodePhase.REQUESTED, NodePhase.BOOTING})
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,7 +44,7 @@ class Sources:
 def status(sources: Sources) -> dict[str, Any]:
     """Everything, as of the last tick. Money is micro-USD, times are Unix seconds."""
     config, thought, beat = sources.file.current, sources.brain.thought, sources.beat()
-    decided = sources.book.last_decision
+    live, decided = sources.book.live(), sources.book.last_decision
     return {
         "fabric": config.fabric.name,
         "at": sources.clock(),
@@ -58,8 +61,8 @@ def status(sources: Sources) -> dict[str, Any]:
         },
         "stopping": sources.brain.stopping,
         "sites": _sites(sources),
-        "node_types": _node_types(sources),
-        "nodes": _nodes(thought, sources.book.live()),
+        "node_types": _node_types(sources, thought, live),
+        "nodes": _nodes(thought, live),
         "gpus": _gpus(thought),
         "queue": asdict(thought.decision.depth) if thought else {"gpus": 0.0, "cpus": 0.0, "requests": 0},
         "baseline": _baseline(sources, thought),
@@ -126,48 +129,81 @@ def _sites(sources: Sources) -> list[dict[str, Any]]:
     return listed
 
 
-def _node_types(sources: Sources) -> list[dict[str, Any]]:
-    """Plan: what should exist. Requested: what was asked for and has not joined. Observed: what has joined."""
-    thought, live = sources.brain.thought, sources.book.live()
+def _node_types(sources: Sources, thought: Thought | None, live: Mapping[str, InstanceRecord]) -> list[dict[str, Any]]:
+    """Plan: what should exist. Requested: launches that are not in the cluster yet. Observed: what has checked in."""
     nodes = thought.snapshot.nodes if thought else ()
     kinds: Mapping[str, NodeType] = {
         **(thought.snapshot.node_types if thought else {}),
         **node_types(sources.file.current),
     }
-    home: dict[str, int] = {}
-    for view in sources.brain.home():
-        home[view.node.node_type] = home.get(view.node.node_type, 0) + 1
-    rows: list[dict[str, Any]] = []
-    for name, kind in kinds.items():
-        observed = sum(node.node_type == name and node.phase in _IN_CLUSTER for node in nodes)
-        coming = sum(record.node_type == name and record.phase.coming for record in live.values())
-        going = sum(record.node_type == name and record.phase is Phase.ENDING for record in live.values())
-        plan = home.get(name, observed) if not kind.launchable else observed + coming
-        rows.append(
-            {
-                "name": name,
-                "site": kind.site,
-                "launchable": kind.launchable,
-                "gpus": kind.resources.gpus,
-                "cpus": kind.resources.cpus,
-                "minimum": kind.minimum,
-                "maximum": kind.maximum,
-                "plan": plan,
-                "requested": coming,
-                "observed": observed,
-                "ending": going,
-            }
-        )
-    return rows
+    seen = {node.token or node.instance_id for node in nodes}
+    home = Counter(view.node.node_type for view in sources.brain.home())
+    observed = Counter(node.node_type for node in nodes if node.phase in _IN_CLUSTER)
+    coming = _coming(thought, live)
+    requested = Counter(record.node_type for record in coming.values())
+    going = Counter(record.node_type for record in live.values() if record.phase is Phase.ENDING)
+    wished = _wished(thought) if thought else Counter[str]()
+    # A launch that Ray has not been told of is one of those it waits for.
+    wished.subtract(record.node_type for token, record in coming.items() if token not in seen)
+    return [
+        {
+            "name": name,
+            "site": kind.site,
+            "launchable": kind.launchable,
+            "gpus": kind.resources.gpus,
+            "cpus": kind.resources.cpus,
+            "minimum": kind.minimum,
+            "maximum": kind.maximum,
+            "plan": max(home[name], observed[name] + requested[name] + max(0, wished[name])),
+            "requested": requested[name],
+            "observed": observed[name],
+            "ending": going[name],
+        }
+        for name, kind in kinds.items()
+    ]
+
+
+def _coming(thought: Thought | None, live: Mapping[str, InstanceRecord]) -> dict[str, InstanceRecord]:
+    """Launches that have not become a Ray node, by token, whether or not they have joined the gateway.
+
+    Until Ray has been asked, those that have joined are not among them: most likely they are in the cluster.
+    """
+    nodes = thought.snapshot.nodes if thought else ()
+    past = {node.token for node in nodes if node.phase not in _NOT_YET}
+    joined = (Phase.RUNNING, Phase.DRAINING) if thought else ()
+    return {
+        token: record
+        for token, record in live.items()
+        if token not in past and (record.phase.coming or record.phase in joined)
+    }
+
+
+def _wished(thought: Thought) -> Counter[str]:
+    """Machines that Ray waits for without knowing which, and those just decided on, by node type."""
+    cancelled = {drain.node_id for drain in thought.decision.drains}
+    wished = Counter(
+        node.node_type for node in thought.snapshot.nodes if _is_placeholder(node) and node.node_id not in cancelled
+    )
+    for launch in thought.decision.launches:
+        wished[launch.node_type] += launch.count
+    return wished
+
+
+def _is_placeholder(node: Node) -> bool:
+    """Whether Ray waits for some machine here: which one, the launches tell."""
+    return node.phase in (NodePhase.PLANNED, NodePhase.REQUESTED) and not node.token and not node.instance_id
 
 
 def _nodes(thought: Thought | None, live: Mapping[str, InstanceRecord]) -> list[dict[str, Any]]:
+    """Every machine once. What is only wished for is none yet."""
     if thought is None:
         return []
-    rows = [_node(node, thought, live) for node in thought.snapshot.nodes]
-    shown = {node.token for node in thought.snapshot.nodes}
-    rows += [_unseen(record) for token, record in live.items() if token not in shown]
-    return rows
+    machines = [node for node in thought.snapshot.nodes if not _is_placeholder(node)]
+    shown = {node.token or node.instance_id for node in machines}
+    return [
+        *(_node(node, thought, live) for node in machines),
+        *(_unseen(record) for token, record in live.items() if token not in shown),
+    ]
 
 
 def _node(node: Node, thought: Thought, live: Mapping[str, InstanceRecord]) -> dict[str, Any]:
@@ -196,14 +232,14 @@ def _node(node: Node, thought: Thought, live: Mapping[str, InstanceRecord]) -> d
 
 
 def _unseen(record: InstanceRecord) -> dict[str, Any]:
-    """A launch that Ray does not hear of: its reply is outstanding, or it is being ended."""
+    """A launch that Ray does not hear of: its reply is outstanding, it is new, or it is being ended."""
     return {
         "id": record.token,
         "instance": record.token,
         "token": record.token,
         "node_type": record.node_type,
         "site": record.site,
-        "phase": "ending" if record.phase is Phase.ENDING else "requested",
+        "phase": _UNSEEN.get(record.phase, str(record.phase)),
         "is_head": False,
         "ray_node_id": record.ray_node_id,
         "gpus": 0.0,
