@@ -16,7 +16,7 @@ from autoscaler.core.snapshot import RefusedOffer, Snapshot
 from autoscaler.shell.book import Book
 from autoscaler.shell.crashpoints import reached
 from autoscaler.shell.home import HomeView
-from fabric.config.resolve import node_types
+from fabric.config.resolve import node_types, sells
 from fabric.config.schema import Config
 from fabric.journal.base import Draft
 from fabric.model.decisions import BaselineState, Decision
@@ -188,7 +188,7 @@ class Brain:
         )
 
     def _on_sale(self) -> list[Offer]:
-        """Offers of sites and node types that nobody has to look at first."""
+        """Offers that fit the configuration, of sites and node types that nobody has to look at first."""
         config, now = self._config(), self._clock()
         pause = config.burst.refusal_backoff_max
         stopped = {name for name, stop in self._book.stops().items() if now < stop.at + pause}
@@ -197,6 +197,7 @@ class Brain:
             offer
             for offer in self._offers()
             if offer.node_type in known
+            and sells(known[offer.node_type], offer)
             and not stopped & {offer.site, offer.node_type}
             and verdict(config, config.defaults.data_class, offer.site, offer.market).rule is not Rule.NO_SPOT
         ]

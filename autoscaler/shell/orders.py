@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import secrets
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
@@ -16,8 +16,7 @@ from fabric.config.resolve import node_types
 from fabric.config.schema import Config, SandboxSite
 from fabric.journal.base import Draft
 from fabric.model.events import Event
-from fabric.model.labels import LABEL_MARKET, LABEL_ZONE
-from fabric.model.nodes import NodeType, Offer
+from fabric.model.nodes import Offer
 
 # Many sandbox machines share one real one: each takes the smallest object store that Ray accepts.
 _SANDBOX_OBJECT_STORE = 80_000_000
@@ -59,7 +58,7 @@ class OrderDesk:
         config, now = self._config(), self._clock()
         node_type = node_types(config)[offer.node_type]
         token, ticket = f"fab-{secrets.token_hex(10)}", new_ticket()
-        labels = _labels(node_type, offer)
+        labels = dict(node_type.labels)
         join_by = now + config.burst.join_deadline
         intent = {
             "token": token,
@@ -104,10 +103,3 @@ class OrderDesk:
         }
         draft = Draft(Event.LAUNCH_INTENDED, intent, once=f"token:{token}")
         return Order(token, join_by, draft, LaunchSpec(token, offer, script, tags))
-
-
-def _labels(node_type: NodeType, offer: Offer) -> Mapping[str, str]:
-    bought = {LABEL_MARKET: str(offer.market)}
-    if offer.zone:
-        bought[LABEL_ZONE] = offer.zone
-    return {**node_type.labels, **bought}

@@ -62,9 +62,10 @@ def live_type_findings(old: Config, new: Config, live_node_types: Collection[str
 
 
 def _shape_changes(before: NodeType, after: NodeType) -> str:
+    relabelled = sorted({key for key, _ in before.labels.items() ^ after.labels.items()})
     parts = [
         ("resources", before.resources != after.resources),
-        ("labels", dict(before.labels) != dict(after.labels)),
+        (f"labels {', '.join(relabelled)}", bool(relabelled)),
         ("kind of site", before.launchable != after.launchable),
     ]
     return " and ".join(word for word, changed in parts if changed)

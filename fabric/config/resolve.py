@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import PurePath
 
 from fabric.config.schema import Config, OnPremNodeType, OnPremSite, SandboxNodeType, Site
-from fabric.model.labels import LABEL_MARKET, LABEL_NODE_TYPE, LABEL_SITE, LABEL_SITE_KIND
-from fabric.model.nodes import Market, NodeType
+from fabric.model.labels import LABEL_MARKET, LABEL_NODE_TYPE, LABEL_SITE, LABEL_SITE_KIND, LABEL_ZONE
+from fabric.model.nodes import Market, NodeType, Offer
 from fabric.model.resources import CPU, GPU, MEMORY, Resources
 
 HEAD = "head"
@@ -40,6 +40,15 @@ def node_types(config: Config) -> Mapping[str, NodeType]:
     return types
 
 
+def sells(node_type: NodeType, offer: Offer) -> bool:
+    """Whether a machine bought at ``offer`` is what the labels of ``node_type`` say.
+
+    It is not while a price list is older than an edit of the configuration.
+    """
+    bought = {LABEL_MARKET: offer.market.value, LABEL_ZONE: offer.zone}
+    return all(node_type.labels.get(key, value) == value for key, value in bought.items())
+
+
 def _head(config: Config) -> NodeType:
     site = home_site(config)
     labels = {**(_site_labels(site, config.sites[site]) if site else {}), LABEL_NODE_TYPE: HEAD}
@@ -55,7 +64,18 @@ def _node_type(site_name: str, site: Site, key: str, block: OnPremNodeType | San
     resources = Resources.of({GPU: block.gpus, CPU: block.cpus, MEMORY: block.memory or 0})
     if isinstance(block, OnPremNodeType):
         return NodeType(name, site_name, resources, labels, maximum=len(block.nodes), launchable=False)
+    labels |= _sale_labels(block.market, block.zones)
     return NodeType(name, site_name, resources, labels, minimum=block.min, maximum=block.max)
+
+
+def _sale_labels(markets: Collection[Market], zones: Collection[str]) -> dict[str, str]:
+    """Market and zone, each only where there is no choice.
+
+    A label has to be known before the purchase: the planner packs against node types, and Ray starts work by what
+    nodes carry. Where the two differed, machines would be bought on which the work cannot start.
+    """
+    offered = ((LABEL_MARKET, {str(market) for market in markets}), (LABEL_ZONE, set(zones)))
+    return {key: next(iter(values)) for key, values in offered if len(values) == 1}
 
 
 def _site_labels(name: str, site: Site) -> dict[str, str]:

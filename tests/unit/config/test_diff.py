@@ -31,7 +31,7 @@ def refusals(old: str, new: str, live: set[str] = LIVE) -> list[str]:
         ("1 USD/h", "0.5 USD/h", ("sites.cloud.node_types.small.price.on-demand changes from 1 USD/h to 0.5 USD/h",)),
         ("for: 5m}", "for: 5m}\n    - {gpus: 9, for: 0s}", ("burst.baseline[1] is added",)),
         ("burst:\n", "budgets: [{per: day, limit: 9 USD}]\nburst:\n", ("budgets[0] is added",)),
-        ("max: 3", "max: 3, zones: [b, c]", ("sites.cloud.node_types.small.zones changes from [a] to [b, c]",)),
+        ("max: 3", "max: 3, boot: 9s", ("sites.cloud.node_types.small.boot changes from 5s to 9s",)),
         ("burst:\n", "burst:\n  max_nodes: 50\n", ("burst.max_nodes changes from nothing to 50",)),
         ("      small:", "      more: {cpus: 1, max: 1, price: {on-demand: 1 USD/h}}\n      small:",
          ("sites.cloud.node_types.more is added",)),
@@ -48,7 +48,16 @@ def test_an_edit_is_told_in_sentences(old: str, new: str, sentences: tuple[str, 
     [
         ("small:", "tiny:", "the node type cloud.small is gone but machines of it are alive"),
         ("gpus: 1,", "gpus: 2,", "the node type cloud.small changes its resources but machines of it are alive"),
-        ("{country: de}", "{country: fr}", "the node type home.big changes its labels but machines of it are alive"),
+        (
+            "{country: de}",
+            "{country: fr}",
+            "the node type home.big changes its labels fabric/country but machines of it are alive",
+        ),
+        (
+            "max: 3",
+            "max: 3, zones: [a, b]",
+            "the node type cloud.small changes its labels fabric/zone but machines of it are alive",
+        ),
         ("512GiB", "1GiB", "the node type home.big changes its resources but machines of it are alive"),
     ],
 )
@@ -74,6 +83,13 @@ def test_a_live_node_type_is_neither_dropped_nor_changed_and_a_dead_one_may_be(o
 )  # fmt: skip
 def test_what_running_processes_already_acted_on_needs_a_restart(old: str, new: str, what: str) -> None:
     assert what in refusals(old, new, live=set())
+
+
+def test_a_live_node_type_sold_in_several_zones_may_get_another() -> None:
+    old, new = (config(edited("max: 3", f"max: 3, zones: {zones}")) for zones in ("[a, b]", "[a, b, c]"))
+    outcome = diff(old, new, LIVE)
+    assert isinstance(outcome, Changes)
+    assert outcome.sentences == ("sites.cloud.node_types.small.zones changes from [a, b] to [a, b, c]",)
 
 
 def test_every_refusal_is_told_at_once() -> None:

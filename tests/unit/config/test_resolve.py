@@ -4,7 +4,11 @@ from __future__ import annotations
 
 from pathlib import PurePosixPath
 
-from fabric.config.resolve import home_site, node_types, resolve
+import pytest
+
+from fabric.config.resolve import home_site, node_types, resolve, sells
+from fabric.model.money import Tariff
+from fabric.model.nodes import Market, Offer
 from fabric.model.resources import Resources
 from tests.unit.config.texts import config, edited
 
@@ -29,7 +33,28 @@ def test_node_types_have_their_site_in_name_and_labels() -> None:
         "fabric/site": "cloud",
         "fabric/site-kind": "sandbox",
         "fabric/node-type": "cloud.small",
+        "fabric/market": "on-demand",
+        "fabric/zone": "a",
     }
+
+
+@pytest.mark.parametrize(
+    ("sold", "market", "zone"),
+    [
+        ("market: [spot], zones: [z]", "spot", "z"),
+        ("market: [spot, on-demand], zones: [z]", None, "z"),
+        ("market: [on-demand], zones: [a, b]", "on-demand", None),
+        ("market: [spot, on-demand], zones: [a, b]", None, None),
+    ],
+)
+def test_market_and_zone_are_labels_only_where_there_is_no_choice(
+    sold: str, market: str | None, zone: str | None
+) -> None:
+    text = edited("price: {on-demand: 1 USD/h}", f"{sold}, price: {{on-demand: 2 USD/h, spot: 1 USD/h}}")
+    small = node_types(config(text))["cloud.small"]
+    assert (small.labels.get("fabric/market"), small.labels.get("fabric/zone")) == (market, zone)
+    offer = Offer("cloud.small/z/spot", "cloud.small", "cloud", "z", Market.SPOT, Tariff(1))
+    assert sells(small, offer) == (market in ("spot", None) and zone in ("z", None))
 
 
 def test_home_is_listed_but_never_launched_and_the_head_stands_in_it() -> None:

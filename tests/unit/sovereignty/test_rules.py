@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fabric.config.resolve import node_types
-from fabric.config.schema import HOME_ONLY, Config, DataClassBlock
+from fabric.config.schema import HOME_ONLY, Config, DataClassBlock, OnPremNodeType
 from fabric.model.labels import LABEL_MARKET, LABEL_SITE
 from fabric.model.nodes import Market
 from fabric.sovereignty.rules import Rule, allowed_sites, is_home, may_leave_to, verdict
@@ -24,9 +24,10 @@ def make(site_labels: dict[str, dict[str, str]], classes: dict[str, DataClassBlo
         block: dict[str, object] = {"labels": site_labels.get(name, {})}
         if name in ("home", "attic"):
             return {**block, "kind": "onprem", "node_types": {"x": {"nodes": [name], "cpus": 1}}}
-        price = {"on-demand": "1 USD/h"}
+        price = {"on-demand": "1 USD/h", "spot": "1 USD/h"}
+        markets = {"x": ["on-demand"], "y": ["spot"], "z": ["spot", "on-demand"]}
         endpoint = f"127.0.0.1:{9000 + index}"
-        sold = {"x": {"cpus": 1, "max": 1, "price": price}}
+        sold = {key: {"cpus": 1, "max": 1, "price": price, "market": market} for key, market in markets.items()}
         return {**block, "kind": "sandbox", "endpoint": endpoint, "node_types": sold}
 
     return Config.model_validate(
@@ -142,7 +143,8 @@ def tightened(draw: st.DrawFn, block: DataClassBlock) -> DataClassBlock:
     if isinstance(sites, list):
         sites = [site for site in sites if draw(st.booleans())]
     elif isinstance(sites, dict):
-        sites = {**draw(labels), **sites}
+        more = draw(labels) if sites else {}  # a class that names no label goes nowhere
+        sites = {**more, **sites}
     else:
         sites = draw(scopes)
     return DataClassBlock(sites=sites, spot="never" if draw(st.booleans()) else block.spot)
@@ -155,6 +157,18 @@ def test_the_selector_matches_the_nodes_of_allowed_sites_and_no_others(config: C
         for market in (Market.OWNED,) if is_home(config, node_type.site) else (Market.SPOT, Market.ON_DEMAND):
             node_labels = {**node_type.labels, LABEL_MARKET: market.value}
             assert wanted.matches(node_labels) == verdict(config, data_class, node_type.site, market).allowed
+
+
+@given(configs, names)
+def test_no_node_is_matched_that_could_have_been_bought_in_a_market_that_is_not_allowed(
+    config: Config, data_class: str
+) -> None:
+    wanted = selector(config, data_class)
+    for site_name, site in config.sites.items():
+        for key, block in site.node_types.items():
+            markets = [Market.OWNED] if isinstance(block, OnPremNodeType) else block.market
+            allowed = all(verdict(config, data_class, site_name, market).allowed for market in markets)
+            assert wanted.matches(node_types(config)[f"{site_name}.{key}"].labels) == allowed
 
 
 @given(configs, names, st.sampled_from([LABEL_SITE, LABEL_MARKET]))
