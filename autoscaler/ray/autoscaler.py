@@ -20,10 +20,11 @@ from ray.autoscaler.v2.scheduler import IResourceScheduler
 from ray.autoscaler.v2.sdk import get_cluster_resource_state
 from ray.core.generated import autoscaler_pb2, instance_manager_pb2
 
+from fabric.model.decisions import DRAIN_DEADLINE_S
+
 _pb: Any = autoscaler_pb2
 _im: Any = instance_manager_pb2
 
-DRAIN_DEADLINE_S = 300.0
 _FORGET_AFTER_S = 3600.0
 _RPC_TIMEOUT_S = 10.0
 

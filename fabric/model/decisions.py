@@ -12,6 +12,9 @@ from enum import StrEnum
 
 from fabric.model.money import MicroUSD
 
+# How long Ray is given to move work away from a node that is given back; then it ends, work or no work.
+DRAIN_DEADLINE_S = 300.0
+
 Fact = str | int | float | bool | None | tuple[str, ...]
 
 

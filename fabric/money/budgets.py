@@ -5,7 +5,7 @@ Three amounts are told apart in each window:
 * *accrued*: what has been spent in it so far;
 * *committed*: accrued, plus what the launches that exist or may exist are bound to cost still: their minimum, and
   the hold time after they join. What runs beyond its hold time is extended from tick to tick;
-* *unavoidable*: what would be spent if everything were given back now.
+* *unavoidable*: what would be spent if everything were given back now: Ray moves the work away first.
 
 A new launch must fit between committed and the limit, so launching cannot overrun a budget; and ``drain`` looks
 at what is unavoidable, so machines are given back in time to stay inside it, and none is given back merely
@@ -20,6 +20,7 @@ from datetime import UTC, datetime, timedelta
 from enum import StrEnum
 from typing import Literal
 
+from fabric.model.decisions import DRAIN_DEADLINE_S
 from fabric.model.money import BudgetRoom, MicroUSD
 from fabric.money.ledger import Ledger
 from fabric.money.life import HOUR_MS, Life
@@ -28,6 +29,8 @@ Per = Literal["hour", "day", "month", "total"]
 WHOLE_FABRIC = "fabric"
 _SITE = "site/"
 _FOR_EVER = 1 << 62
+# From the last work on a node to the end of charging: ticks, the cloud's call, the machine's own end.
+ENDING_S = 60.0
 
 
 class BudgetAction(StrEnum):
@@ -76,12 +79,22 @@ class Reserve:
     Attributes:
         hold_s: least time a node is kept once it has joined.
         boot_s: from the launch to joining, where it has not joined yet.
-        wind_down_s: from the wish to give a node back to the end of charging.
+        drain_s: from the wish to give a node back until no work is on it, at the latest.
+        ending_s: from there to the end of charging.
     """
 
     hold_s: float
     boot_s: float = 120.0
-    wind_down_s: float = 60.0
+    drain_s: float = DRAIN_DEADLINE_S
+    ending_s: float = ENDING_S
+
+    def wind_down_ms(self, life: Life) -> int:
+        """How long, in milliseconds, ``life`` costs money still if it is given back now.
+
+        The end of a node that joined is intended only once Ray has drained it; work that never began needs no time.
+        """
+        drains = life.joined_ms is not None and life.ending is None
+        return round((self.ending_s + (self.drain_s if drains else 0.0)) * 1000)
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,7 +127,7 @@ def states(rules: Sequence[BudgetRule], ledger: Ledger, now_ms: int, reserve: Re
     >>> from fabric.model.money import USD, Tariff
     >>> life = Life("t", site="sky", tariff=Tariff(3_600_000), exists=True, told_ms=0, joined_ms=0)
     >>> rule = BudgetRule.of("fabric", "day", 5 * USD, {"30%": "warn"})
-    >>> state = states([rule], Ledger.of([life]), 1_800_000, Reserve(hold_s=600, wind_down_s=60))[0]
+    >>> state = states([rule], Ledger.of([life]), 1_800_000, Reserve(hold_s=600, drain_s=0, ending_s=60))[0]
     >>> state.accrued, state.committed, state.left, sorted(state.actions)
     (1800000, 1860000, 3140000, [<BudgetAction.WARN: 'warn'>])
     """
@@ -157,12 +170,12 @@ def _state(rule: BudgetRule, ledger: Ledger, now_ms: int, reserve: Reserve) -> B
     since, until = window(rule.per, now_ms)
     lives = [life for life in ledger.unsettled.values() if rule.covers(life.site)]
     bound = [(life, _bound_until(life, now_ms, reserve)) for life in lives]
-    wind_down = now_ms + round(reserve.wind_down_s * 1000)
     before = _settled(rule, ledger, since, until)
     open_lives = [life for life in lives if not life.pending]
     accrued = before + sum(_spent(life, since, until, _known_until(life, now_ms)) for life in open_lives)
     unavoidable = before + sum(
-        _spent(life, since, until, max(wind_down, _known_until(life, now_ms))) for life in open_lives
+        _spent(life, since, until, max(now_ms + reserve.wind_down_ms(life), _known_until(life, now_ms)))
+        for life in open_lives
     )
     committed = before + sum(_spent(life, since, until, end) for life, end in bound)
     left = rule.limit - committed
@@ -201,7 +214,7 @@ def _known_until(life: Life, now_ms: int) -> int:
 def _bound_until(life: Life, now_ms: int, reserve: Reserve) -> int:
     """Until when ``life`` is bound to cost money."""
     now_ms = _known_until(life, now_ms)
-    wind_down = now_ms + round(reserve.wind_down_s * 1000)
+    wind_down = now_ms + reserve.wind_down_ms(life)
     if life.ending is not None:
         return wind_down
     hold = round(reserve.hold_s * 1000)

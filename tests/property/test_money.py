@@ -8,14 +8,16 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fabric.journal.base import Entry
+from fabric.model.decisions import DRAIN_DEADLINE_S
 from fabric.model.events import Event
 from fabric.model.money import USD, Tariff, format_usd, usd
-from fabric.money.budgets import BudgetAction, BudgetRule, Per, Reserve, rooms, states, window
+from fabric.money.budgets import ENDING_S, BudgetAction, BudgetRule, Per, Reserve, rooms, states, window
 from fabric.money.ledger import Cause, Ledger, fold
 
 EPOCH_MS = 1_700_000_000_000
 SPAN_MS = 3 * 86_400_000
 SITES = ("sky", "sea")
+TICK_MS = 5000
 
 moments = st.integers(EPOCH_MS, EPOCH_MS + SPAN_MS)
 tariffs = st.builds(Tariff, st.integers(0, 50 * USD), st.integers(0, 7200))
@@ -79,7 +81,7 @@ rules = st.builds(
     st.integers(0, 2000 * USD),
     st.lists(st.tuples(st.integers(1, 100), st.sampled_from(list(BudgetAction))), max_size=3).map(tuple),
 )
-reserves = st.builds(Reserve, st.floats(0, 7200), st.floats(0, 600), st.floats(0, 600))
+reserves = st.builds(Reserve, st.floats(0, 7200), st.floats(0, 600), st.floats(0, 600), st.floats(0, 600))
 
 
 @settings(deadline=None)
@@ -139,7 +141,7 @@ def test_the_ledger_of_ended_instances_is_the_bill_to_the_micro_dollar(entries: 
 @settings(deadline=None)
 @given(journals(), st.sampled_from(["hour", "day", "month"]), moments)
 def test_what_the_windows_of_a_budget_saw_adds_up_to_the_total(entries: list[Entry], per: Per, now_ms: int) -> None:
-    ledger, reserve = fold(entries), Reserve(0, 0, 0)
+    ledger, reserve = fold(entries), Reserve(0, 0, 0, 0)
     latest = max([now_ms, *(life.ended_ms or life.launched_ms or 0 for life in ledger.lives.values())])
     rule = BudgetRule("fabric", per, 10**15)
     seen, at_ms = 0, EPOCH_MS - 10_000_000
@@ -176,7 +178,7 @@ def test_rooms_are_never_negative_and_never_more_than_the_limit(
 def test_launching_only_what_fits_never_commits_more_than_the_limit(
     wanted: list[Tariff], limit: int, hold_s: float, now_ms: int
 ) -> None:
-    reserve = Reserve(hold_s=hold_s, boot_s=120, wind_down_s=0)
+    reserve = Reserve(hold_s=hold_s, boot_s=120, drain_s=0, ending_s=0)
     rule = BudgetRule("fabric", "total", limit)
     ledger = Ledger()
     for number, tariff in enumerate(wanted):
@@ -192,6 +194,37 @@ def test_launching_only_what_fits_never_commits_more_than_the_limit(
             ledger = fold([Entry(0, now_ms / 1000, "c", Event.LAUNCH_INTENDED, intent, "", "")], ledger)
     (state,) = states([rule], ledger, now_ms, reserve)
     assert state.committed <= limit
+
+
+@settings(deadline=None, max_examples=50)
+@given(st.lists(st.tuples(tariffs, st.integers(0, 7200)), min_size=1, max_size=4), moments, st.floats(0, 600))
+def test_what_is_given_back_at_the_limit_and_works_on_until_rays_deadline_stays_inside_it(
+    running: list[tuple[Tariff, int]], spent_ms: int, hold_s: float
+) -> None:
+    """The machines run beyond their hold; ``spent_ms`` is when the limit would be reached if they ran on."""
+    joined = [
+        (f"t{number}", tariff, spent_ms - (3600 + age_s) * 1000) for number, (tariff, age_s) in enumerate(running)
+    ]
+    entries: list[Entry] = []
+    for token, tariff, begin in joined:
+        told = {"token": token, "site": "sky", "instance": token, "launched_at_ms": begin, "market": "spot"}
+        price = {"per_hour": tariff.per_hour, "minimum_seconds": min(600, tariff.minimum_seconds)}
+        entries += [
+            Entry(0, begin / 1000, "c", kind, {**told, **price}, "", "")
+            for kind in (Event.LAUNCH_INTENDED, Event.LAUNCH_ACCEPTED, Event.NODE_JOINED)
+        ]
+    ledger, reserve = fold(entries), Reserve(hold_s=hold_s)
+    budget = BudgetRule("fabric", "total", ledger.statement(spent_ms).total + 1, ((100.0, BudgetAction.DRAIN),))
+    ticks = range(spent_ms - 900_000, spent_ms + 1, TICK_MS)
+    told_ms = next((at for at in ticks if rooms([budget], ledger, at, reserve)[0].drain), spent_ms)
+    assert told_ms > ticks[0]
+    gone_ms = told_ms + round((DRAIN_DEADLINE_S + ENDING_S) * 1000) - TICK_MS
+    ends = [
+        Entry(0, gone_ms / 1000, "c", kind, {"token": token, "launched_at_ms": begin, "ended_at_ms": gone_ms}, "", "")
+        for token, _, begin in joined
+        for kind in (Event.TERMINATE_INTENDED, Event.INSTANCE_ENDED)
+    ]
+    assert fold(ends, ledger).statement(gone_ms).total <= budget.limit
 
 
 @settings(deadline=None)

@@ -7,14 +7,15 @@ from datetime import UTC, datetime
 
 import pytest
 
+from fabric.model.decisions import DRAIN_DEADLINE_S
 from fabric.model.money import USD, BudgetRoom, Tariff
-from fabric.money.budgets import BudgetAction, BudgetRule, Per, Reserve, rooms, states, window
+from fabric.money.budgets import ENDING_S, BudgetAction, BudgetRule, Per, Reserve, rooms, states, window
 from fabric.money.ledger import Ledger
 from fabric.money.life import Life
 
 NOON = round(datetime(2026, 3, 15, 12, 0, tzinfo=UTC).timestamp() * 1000)
 MINUTE = 60_000
-RESERVE = Reserve(hold_s=600, boot_s=120, wind_down_s=60)
+RESERVE = Reserve(hold_s=600, boot_s=120, drain_s=0, ending_s=60)
 # 3.60 USD an hour: 60,000 micro-USD a minute.
 RUNNING = Life("t", site="sky", tariff=Tariff(3_600_000), exists=True, told_ms=NOON, joined_ms=NOON)
 
@@ -83,6 +84,19 @@ def test_what_is_being_ended_is_bound_only_to_wind_down() -> None:
     going = replace(RUNNING, ending=(NOON + MINUTE, "over_budget"))
     (state,) = states([rule()], ledger(going), NOON + MINUTE, RESERVE)
     assert state.committed == state.unavoidable == 120_000
+
+
+def test_what_has_joined_is_bound_to_be_drained_and_ended_and_what_never_joined_only_to_be_ended() -> None:
+    reserve = replace(RESERVE, drain_s=300)
+    lives = (RUNNING, replace(RUNNING, ending=(NOON, "idle")), replace(RUNNING, joined_ms=None))
+    bound = [states([rule()], ledger(life), NOON, reserve)[0].unavoidable for life in lives]
+    assert bound == [6 * 60_000, 60_000, 60_000]
+    (late,) = states([rule()], ledger(RUNNING), NOON + 20 * MINUTE, reserve)
+    assert late.committed == 26 * 60_000
+
+
+def test_the_reserve_covers_what_ray_is_given_to_move_work_away() -> None:
+    assert Reserve(hold_s=0).wind_down_ms(RUNNING) == round((DRAIN_DEADLINE_S + ENDING_S) * 1000)
 
 
 def test_only_the_cost_inside_the_window_counts() -> None:
