@@ -18,10 +18,11 @@ demo: $(READY) ## A real Ray cluster on this machine bursts into the sandbox clo
 	@$(BIN)/fabric demo
 
 test: $(READY) ## All tests, real Ray clusters included
-	@$(BIN)/python -m pytest
+	@$(BIN)/python -m pytest -m "not cluster" -n 2
+	@$(BIN)/python -m pytest -m cluster
 
 test-fast: $(READY) ## The tests that start no Ray cluster
-	@$(BIN)/python -m pytest -m "not cluster"
+	@$(BIN)/python -m pytest -m "not cluster" -n 2
 
 check: $(READY) ## Lint, types, import rules, generated files
 	@$(BIN)/ruff check .
