@@ -174,7 +174,7 @@ def test_up_in_the_foreground_that_is_told_to_end_before_all_is_well_leaves_noth
             try:
                 wait_until(lambda: place.run.processes(program), what="the first process")
                 up.terminate()
-                told, _ = up.communicate(timeout=120)
+                told, _ = up.communicate(timeout=60)
             finally:
                 up.kill()
         assert (up.returncode, told.splitlines()[-1]) == (Exit.INTERRUPTED, "fabric: interrupted")

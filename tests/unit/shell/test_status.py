@@ -217,6 +217,8 @@ def bench(tmp_path: Path) -> Iterator[Bench]:
 
 
 def test_while_four_machines_are_bought_there_are_never_more_than_four(bench: Bench) -> None:
+    # The controller goes on asking for the same machines, so wish and launch are there at once for a while.
+    bench.fault("lost_reply", times=3)
     bench.want(4)
     bench.start()
     seen: list[dict[str, Any]] = []
@@ -228,8 +230,10 @@ def test_while_four_machines_are_bought_there_are_never_more_than_four(bench: Be
         return told is not None and sum(node["phase"] == "booting" for node in told["nodes"]) == 4
 
     wait_until(look, what="four machines")
+    plans: list[int] = []
     for told in seen:
         (kind,) = (kind for kind in told["node_types"] if kind["name"] == TYPE)
         rented = [node["token"] for node in told["nodes"] if node["site"] == "sky"]
-        assert len(rented) == len(set(rented)) == kind["requested"] <= kind["plan"] <= 4
-    assert kind["plan"] == 4
+        assert len(rented) == len(set(rented)) == kind["requested"] <= kind["plan"]
+        plans.append(kind["plan"])
+    assert set(plans) <= {0, 4}
