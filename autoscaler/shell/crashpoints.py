@@ -1,14 +1,14 @@
 """Named places between two statements at which a test may kill this process, to prove that any of them is safe.
 
-``FABRIC_CRASH_AT=launch.after_call`` makes the process send itself SIGKILL the first time it gets there. The
-file named by ``FABRIC_CRASH_MARK`` remembers that it happened, so that the restarted process goes on.
+``FABRIC_CRASH_AT=launch.after_call,end.before_call`` makes the process send itself SIGKILL the first time it gets to
+each of them. Files named ``<FABRIC_CRASH_MARK>.<point>`` remember what has happened, so that the restarted process
+goes on.
 """
 
 from __future__ import annotations
 
 import os
 import signal
-from pathlib import Path
 
 POINTS = (
     "decision.before_entry",
@@ -34,14 +34,14 @@ POINTS = (
 
 def reached(point: str) -> None:
     """Die here, once, if a test asks for it; otherwise nothing."""
-    if os.environ.get("FABRIC_CRASH_AT") != point:
+    asked = os.environ.get("FABRIC_CRASH_AT")
+    if not asked or point not in asked.split(","):
         return
     if point not in POINTS:
         raise ValueError(f"{point} is not in POINTS")
     try:
-        descriptor = os.open(Path(os.environ["FABRIC_CRASH_MARK"]), os.O_CREAT | os.O_EXCL | os.O_WRONLY)
+        descriptor = os.open(f"{os.environ['FABRIC_CRASH_MARK']}.{point}", os.O_CREAT | os.O_EXCL | os.O_WRONLY)
     except FileExistsError:
         return
-    os.write(descriptor, point.encode())
     os.fsync(descriptor)
     os.kill(os.getpid(), signal.SIGKILL)

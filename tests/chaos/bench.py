@@ -6,7 +6,7 @@ import os
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -79,11 +79,14 @@ class Bench:
         draft.write_text(str(gpus))
         draft.replace(self.wanted)
 
-    def crash_at(self, point: str) -> Path:
-        """The controller is to die once at ``point``; the file that then exists."""
-        mark = self.directory / "crashed"
-        self._environment = {"FABRIC_CRASH_AT": point, "FABRIC_CRASH_MARK": str(mark)}
-        return mark
+    def crash_at(self, points: Sequence[str]) -> None:
+        """The controller is to die once at each of ``points``."""
+        mark = str(self.directory / "crashed")
+        self._environment = {"FABRIC_CRASH_AT": ",".join(points), "FABRIC_CRASH_MARK": mark}
+
+    def crashed_at(self) -> set[str]:
+        """Where it has died so far."""
+        return {path.name.removeprefix("crashed.") for path in self.directory.glob("crashed.*")}
 
     def start(self) -> None:
         """Start the controller."""
