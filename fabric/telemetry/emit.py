@@ -123,9 +123,7 @@ class Metrics:
             return Counter(metric.name, metric.help, metric.labels, registry=self.registry)
         if metric.kind is Kind.GAUGE:
             return Gauge(metric.name, metric.help, metric.labels, registry=self.registry)
-        return Histogram(
-            metric.name, metric.help, metric.labels, registry=self.registry, buckets=metric.buckets
-        )
+        return Histogram(metric.name, metric.help, metric.labels, registry=self.registry, buckets=metric.buckets)
 
 
 def _name(process: str) -> structlog.typing.Processor:
