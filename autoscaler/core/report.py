@@ -99,7 +99,7 @@ def launches_of(
 
 def refusals_of(snapshot: Snapshot, findings: Findings, plan: Plan, worth: Worth, is_open: bool) -> Refused:
     """Why each piece of work that found no place is not bought for, and other facts worth saying."""
-    why = _Why(snapshot, findings, plan, worth, is_open)
+    why = _Why(snapshot, findings, plan, is_open)
     refused = Refused(refusals=(*_facts(snapshot), *why.queue()))
     for index, left in plan.left.items():
         demand = snapshot.demands[index]
@@ -145,9 +145,9 @@ def describe(shape: Shape) -> str:
 class _Why:
     """Reasons for work that found no place, worked out once per shape."""
 
-    def __init__(self, snapshot: Snapshot, findings: Findings, plan: Plan, worth: Worth, is_open: bool) -> None:
+    def __init__(self, snapshot: Snapshot, findings: Findings, plan: Plan, is_open: bool) -> None:
         self._snapshot, self._findings, self._plan = snapshot, findings, plan
-        self._worth, self._is_open = worth, is_open
+        self._is_open = is_open
         self._home = [kind for kind in snapshot.node_types.values() if not kind.launchable]
         self._away = [kind for kind in snapshot.node_types.values() if kind.launchable]
 

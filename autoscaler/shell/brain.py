@@ -115,7 +115,6 @@ class Brain:
         self._unneeded_since: Mapping[str, float] = {}
         self._baseline = self._remembered()
         self._log = structlog.get_logger()
-        self.stopping = False
         self.thought: Thought | None = None
         self.sentences: list[str] = []
 
@@ -184,7 +183,6 @@ class Brain:
             budgets=tuple(self._budgets(now)),
             # Ray names no job on its demand, so the default class speaks for all of it.
             may_leave_to=may_leave_to(config, config.defaults.data_class),
-            stopping=self.stopping,
         )
 
     def _on_sale(self) -> list[Offer]:

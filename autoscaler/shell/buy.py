@@ -115,7 +115,6 @@ class Buyer:
         self._berths: list[Berth] = []
         self._in_flight: set[str] = set()
         self._pools: dict[str, ThreadPoolExecutor] = {}
-        self._just_refused: dict[str, float] = {}
         self._stopping = threading.Event()
         self._log = structlog.get_logger()
 
@@ -188,7 +187,8 @@ class Buyer:
                 self._pool(site).submit(self._carry_out, site, batch[begin : begin + size])
 
     def _offer_for(self, berth: Berth, room: dict[str, int]) -> Offer | None:
-        refused = {offer_id for offer_id, refusal in self._book.refusals().items() if refusal.at >= self._clock() - 1.0}
+        recent = self._clock() - _JUST_NOW_S
+        refused = {offer_id for offer_id, refusal in self._book.refusals().items() if refusal.at >= recent}
         while berth.offers:
             offer = berth.offers.popleft()
             left = room.setdefault(offer.node_type, self._room(offer.node_type))
@@ -281,7 +281,6 @@ class Buyer:
         self._metrics.count(LAUNCHES, site=offer.site, result=error.code)
         self._log.warning("refused", offer=offer.offer_id, token=token, error=error.code, message=str(error))
         attempt.berth.sentences.append(f"{offer.offer_id}: {error}")
-        self._just_refused[offer.offer_id] = self._clock()
         self._in_flight.discard(token)
         if not isinstance(error, CapacityError | QuotaError):
             self._give_up(attempt.berth, f"{offer.offer_id}: {error}")

@@ -73,11 +73,6 @@ class BurstFleet:
         died = {node.instance_id for node in nodes if not node.alive and node.instance_id} - alive
         self._home.observe(alive, died)
 
-    @property
-    def ray_nodes(self) -> tuple[RayNode, ...]:
-        """Ray's node table as of the last tick."""
-        return self._ray_nodes
-
     def live_types(self) -> frozenset[str]:
         """Node types of which a machine exists, whatever the configuration says."""
         bought = {record.node_type for record in self._book.live().values() if record.node_type}

@@ -59,7 +59,6 @@ def status(sources: Sources) -> dict[str, Any]:
             "digest": sources.file.digest,
             "problems": [str(problem) for problem in sources.file.problems],
         },
-        "stopping": sources.brain.stopping,
         "sites": _sites(sources),
         "node_types": _node_types(sources, thought, live),
         "nodes": _nodes(thought, live),

@@ -41,7 +41,7 @@ def status(as_json: bool, every_s: float | None) -> None:
     The keys of --json; times are Unix seconds, money is micro-USD, null is "only the controller knows":
       fabric, at         the fabric's name; when this was so
       controller         address, answers
-      ok, last_tick, tick_error, started_at, pid, stopping
+      ok, last_tick, tick_error, started_at, pid
                          how the controller is doing
       ray                address; error: why the head cannot be reached
       config             path, digest; problems: why the edited file is not taken

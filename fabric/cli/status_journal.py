@@ -20,7 +20,7 @@ from fabric.model.nodes import Market, NodeType
 from fabric.money.ledger import Ledger, Statement, fold
 
 # Only the controller knows these: they are facts of its last tick.
-_UNKNOWN = ("gpus", "queue", "baseline", "budgets", "refused_offers", "stopping", "pid", "started_at", "last_tick")
+_UNKNOWN = ("gpus", "queue", "baseline", "budgets", "refused_offers", "pid", "started_at", "last_tick")
 
 
 class JournalAccount:

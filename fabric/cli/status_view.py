@@ -54,8 +54,6 @@ def _head(status: Status, now: float) -> list[RenderableType]:
         since = f", the last good one {span(now - status['last_tick'])} ago" if status["last_tick"] else ""
         error = plain(status["tick_error"]) or "it has not finished its first tick"
         lines.append(line(status["fabric"], Text(f"the controller runs but does not decide{since}: {error}", "red")))
-    if status["stopping"]:
-        lines.append(line("", Text("the fabric is stopping: everything is given back", "yellow")))
     ray = status["ray"]
     if ray["error"]:
         lines.append(line("Ray", Text(f"{ray['address']}: {plain(ray['error'])}", "red")))
