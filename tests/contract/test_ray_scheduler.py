@@ -184,6 +184,14 @@ def test_a_running_instance_that_ray_does_not_report_is_left_out() -> None:
     assert [cluster.ask(scheduler).launches for scheduler in SCHEDULERS] == [{"a": 1}, {"a": 1}]
 
 
+@pytest.mark.parametrize("name", SCHEDULERS)
+def test_256_one_cpu_tasks_on_an_idle_cluster_of_256_cpus_launch_nothing(name: str) -> None:
+    cluster = Cluster({"a": kind({"CPU": 64})}, requests=[ask({"CPU": 1})] * 256)
+    for _ in range(4):
+        cluster.running("a")
+    assert cluster.ask(name).launches == {}
+
+
 # A fixed sample: both pack by rules of thumb, and on a rare cluster either is a little better than the other.
 @settings(max_examples=150, deadline=None, derandomize=True)
 @given(st.integers(0, 2**32))
