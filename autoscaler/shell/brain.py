@@ -12,6 +12,7 @@ from autoscaler.core.configured import burst_rules
 from autoscaler.core.decide import decide
 from autoscaler.core.lifecycle import InstanceRecord
 from autoscaler.core.policies import policy_named
+from autoscaler.core.settling import History, settled
 from autoscaler.core.snapshot import RefusedOffer, Snapshot
 from autoscaler.shell.book import Book
 from autoscaler.shell.crashpoints import reached
@@ -113,6 +114,7 @@ class Brain:
         self._plans: dict[str, list[Batch]] = {}
         self._given_back: dict[str, GivenBack] = {}
         self._unneeded_since: Mapping[str, float] = {}
+        self._history: History = ()
         self._baseline = self._remembered()
         self._log = structlog.get_logger()
         self.thought: Thought | None = None
@@ -121,7 +123,8 @@ class Brain:
     def __call__(self, seen: Snapshot) -> Decision:
         """Decide on what Ray sees. Written down before anybody acts on it."""
         now, policy = self._clock(), self._config().burst.policy
-        snapshot = self._enrich(seen, now)
+        settled_nodes, self._history = settled(seen.nodes, self._history, now)
+        snapshot = self._enrich(replace(seen, nodes=settled_nodes), now)
         with self._metrics.timed(DECIDE_SECONDS):
             decision = decide(snapshot, policy_named(policy), now)
         self._baseline, self._unneeded_since = decision.baseline, decision.unneeded_since
