@@ -6,14 +6,13 @@ import argparse
 import os
 import signal
 import sys
-import time
 from collections.abc import Sequence
 from pathlib import Path
 
 from fabric.config.reload import BadConfigError
 from fabric.config.schema import Config
 from fabric.journal.base import Journal, JournalUnavailableError
-from fabric.journal.sqlite import SqliteJournal
+from fabric.journal.stores import open_journal
 from fabric.telemetry.emit import configure_logging
 
 
@@ -28,8 +27,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     os.environ["RAY_AUTH_MODE"] = "token"
     from autoscaler.shell.controller import Controller
 
+    def journal(config: Config) -> Journal:
+        return open_journal(config.fabric.journal, "controller", options.config.parent)
+
     try:
-        controller = Controller(options.config, options.keep, _open_journal)
+        controller = Controller(options.config, options.keep, journal)
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, lambda *_: controller.stop())
         controller.run()
@@ -40,10 +42,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(error, file=sys.stderr)
         return 3
     return 0
-
-
-def _open_journal(config: Config) -> Journal:
-    return SqliteJournal(config.fabric.journal.removeprefix("sqlite:"), "controller", time.time)
 
 
 if __name__ == "__main__":

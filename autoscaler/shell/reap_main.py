@@ -21,8 +21,8 @@ from autoscaler.shell.reap import Reaper, pause_s
 from autoscaler.shell.serve import Page, Server, metrics_page
 from fabric.config.reload import BadConfigError, ConfigFile
 from fabric.config.schema import Config
-from fabric.journal.base import JournalUnavailableError
-from fabric.journal.sqlite import SqliteJournal
+from fabric.journal.base import Journal, JournalUnavailableError
+from fabric.journal.stores import open_journal
 from fabric.telemetry.emit import Metrics, configure_logging
 
 _LATE_SWEEPS = 5
@@ -37,7 +37,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     configure_logging("reaper")
     try:
         file = ConfigFile(options.config, keep=options.keep)
-        journal = SqliteJournal(file.current.fabric.journal.removeprefix("sqlite:"), "reaper", time.time)
+        journal = open_journal(file.current.fabric.journal, "reaper", options.config.parent)
     except BadConfigError as error:
         print(error, file=sys.stderr)
         return 2
@@ -50,7 +50,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         journal.close()
 
 
-def _run(file: ConfigFile, journal: SqliteJournal) -> int:
+def _run(file: ConfigFile, journal: Journal) -> int:
     log, metrics, stopping = structlog.get_logger(), Metrics(), threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stopping.set())

@@ -26,7 +26,7 @@ from fabric.gateway.join import Cluster, Registrar
 from fabric.gateway.lease import ControllerWatch, Leases
 from fabric.gateway.refusals import Versions
 from fabric.journal.base import Journal, JournalUnavailableError
-from fabric.journal.sqlite import SqliteJournal
+from fabric.journal.stores import open_journal
 from fabric.telemetry.emit import Metrics, configure_logging
 
 RELOAD_EVERY_S = 2.0
@@ -45,7 +45,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
     try:
         file = ConfigFile(options.config, keep=options.keep)
-        journal = _open_journal(file.current)
+        journal = open_journal(file.current.fabric.journal, "gateway", options.config.parent)
     except BadConfigError as error:
         print(error, file=sys.stderr)
         return 2
@@ -119,10 +119,6 @@ def _lease_of(file: ConfigFile) -> Callable[[], float]:
         return file.current.burst.lease
 
     return lease_s
-
-
-def _open_journal(config: Config) -> SqliteJournal:
-    return SqliteJournal(config.fabric.journal.removeprefix("sqlite:"), "gateway")
 
 
 if __name__ == "__main__":
