@@ -5,7 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from autoscaler.core.snapshot import BurstRules, Threshold
-from fabric.config.schema import Config, OnPremSite
+from fabric.config.schema import Config
+from fabric.config.sites import OnPremSite
 
 HOME_PREFIX = "onprem/"
 

@@ -26,7 +26,7 @@ from autoscaler.providers.base import (
     QuotaError,
     ThrottledError,
 )
-from fabric.config.schema import SandboxSite
+from fabric.config.sites import SandboxSite
 from fabric.model.money import Tariff
 from fabric.model.nodes import Market, Offer
 

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from autoscaler.sandbox.errors import CloudError, ErrorCode
 from autoscaler.sandbox.faults import PriceSet
 from autoscaler.sandbox.store import PriceChange, Store
-from fabric.config.schema import SandboxNodeType, SandboxSite
+from fabric.config.sites import SandboxNodeType, SandboxSite
 from fabric.model.money import MicroUSD, Tariff
 from fabric.model.nodes import Market, Offer
 

@@ -8,7 +8,7 @@ import structlog
 
 from autoscaler.sandbox.catalogue import Catalogue
 from fabric.config.reload import ConfigFile, Outcome
-from fabric.config.schema import SandboxSite
+from fabric.config.sites import SandboxSite
 
 EVERY_S = 1.0
 

@@ -30,7 +30,8 @@ from autoscaler.sandbox.hypervisor import Hypervisor
 from autoscaler.sandbox.network import Network, NetworkError, network_for
 from autoscaler.sandbox.store import Store
 from fabric.config.reload import BadConfigError, ConfigFile
-from fabric.config.schema import Config, SandboxSite
+from fabric.config.schema import Config
+from fabric.config.sites import SandboxSite
 from fabric.telemetry.emit import configure_logging
 
 SWITCHED_OFF = "cloud switched off"

@@ -18,7 +18,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, Protocol
 
-from fabric.config.schema import SandboxNetwork
+from fabric.config.sites import SandboxNetwork
 
 
 class NetworkError(Exception):

@@ -33,7 +33,8 @@ from autoscaler.shell.status import Sources, measure, status
 from autoscaler.shell.sweep import Sweep
 from fabric.config.reload import ConfigFile, Outcome, Reload
 from fabric.config.resolve import node_types
-from fabric.config.schema import Config, OnPremSite
+from fabric.config.schema import Config
+from fabric.config.sites import OnPremSite
 from fabric.journal.base import Draft, Journal
 from fabric.model.events import Event
 from fabric.telemetry.emit import Metrics, take_over

@@ -13,7 +13,8 @@ from autoscaler.boot.script import BootSpec, render
 from autoscaler.boot.trust import gateway_endpoint, new_ticket
 from autoscaler.providers.base import TAG_NODE_TYPE, TAG_OFFER, TAG_OWNER, TAG_TOKEN, LaunchSpec
 from fabric.config.resolve import node_types
-from fabric.config.schema import Config, SandboxSite
+from fabric.config.schema import Config
+from fabric.config.sites import SandboxSite
 from fabric.journal.base import Draft
 from fabric.model.events import Event
 from fabric.model.nodes import Offer

@@ -16,7 +16,8 @@ from autoscaler.core.custody import Patience
 from autoscaler.providers.base import Provider, ProviderError
 from autoscaler.shell.book import Book
 from autoscaler.shell.sweep import Sweep
-from fabric.config.schema import BurstBlock, Config, OnPremSite
+from fabric.config.schema import BurstBlock, Config
+from fabric.config.sites import OnPremSite
 from fabric.journal.base import JournalUnavailableError
 from fabric.telemetry.emit import Metrics
 from fabric.telemetry.names import SWEEPS

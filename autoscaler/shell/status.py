@@ -16,7 +16,7 @@ from autoscaler.shell.purse import Purse
 from autoscaler.shell.sites import Sites
 from fabric.config.reload import ConfigFile
 from fabric.config.resolve import node_types
-from fabric.config.schema import OnPremSite
+from fabric.config.sites import OnPremSite
 from fabric.model.nodes import Market, Node, NodePhase, NodeType
 from fabric.telemetry.emit import Metrics
 from fabric.telemetry.names import CONFIG_PROBLEMS, GPUS, NODES, ONPREM_DEAD

@@ -19,7 +19,8 @@ from autoscaler.providers.base import InstanceState, ProviderError
 from autoscaler.providers.registry import provider_for
 from autoscaler.shell.book import Book
 from autoscaler.shell.sweep import Sweep
-from fabric.config.schema import Config, OnPremSite
+from fabric.config.schema import Config
+from fabric.config.sites import OnPremSite
 from fabric.journal.base import Draft, Journal
 from fabric.model.events import Event
 from fabric.telemetry.emit import Metrics

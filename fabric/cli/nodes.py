@@ -115,7 +115,7 @@ def _print(listed: dict[str, Any]) -> None:
 
 def _machine(config: Config, site: str, node: str) -> LocalNode:
     from fabric.cli.programs import LocalNode
-    from fabric.config.schema import OnPremSite
+    from fabric.config.sites import OnPremSite
 
     block = config.sites.get(site)
     if not isinstance(block, OnPremSite):

@@ -9,7 +9,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from fabric.cli.run_dir import PROGRAM_MARK, RUN_MARK, RunDir
-from fabric.config.schema import Config, OnPremNodeType, OnPremSite, SandboxSite
+from fabric.config.schema import Config
+from fabric.config.sites import OnPremNodeType, OnPremSite, SandboxSite
 
 HEAD = "ray-head"
 GATEWAY = "gateway"

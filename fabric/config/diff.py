@@ -8,7 +8,8 @@ from typing import Any, cast
 
 from fabric.config.problems import Finding, Path
 from fabric.config.resolve import HEAD, home_site, node_types
-from fabric.config.schema import Config, OnPremSite, SandboxSite
+from fabric.config.schema import Config
+from fabric.config.sites import OnPremSite, SandboxSite
 from fabric.model.nodes import NodeType
 
 _RESTART = "undo the edit, or run fabric down and then fabric up"

@@ -10,7 +10,8 @@ import sys
 from collections.abc import Iterator
 from typing import Any, cast
 
-from fabric.config.schema import Block, Config
+from fabric.config.block import Block
+from fabric.config.schema import Config
 from fabric.config.shape import Shape, config_shape, default_of, fields_of
 
 

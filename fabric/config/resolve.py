@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping
 from pathlib import PurePath
 
-from fabric.config.schema import Config, OnPremNodeType, OnPremSite, SandboxNodeType, Site
+from fabric.config.schema import Config
+from fabric.config.sites import NodeTypeBlock, OnPremNodeType, OnPremSite, Site
 from fabric.model.labels import LABEL_MARKET, LABEL_NODE_TYPE, LABEL_SITE, LABEL_SITE_KIND, LABEL_ZONE
 from fabric.model.nodes import Market, NodeType, Offer
 from fabric.model.resources import CPU, GPU, MEMORY, Resources
@@ -56,12 +57,12 @@ def _head(config: Config) -> NodeType:
     return NodeType(name=HEAD, site=site, resources=resources, labels=labels, maximum=1, launchable=False)
 
 
-def _node_type(site_name: str, site: Site, key: str, block: OnPremNodeType | SandboxNodeType) -> NodeType:
+def _node_type(site_name: str, site: Site, key: str, block: NodeTypeBlock) -> NodeType:
     name = f"{site_name}.{key}"
     labels = {**block.labels, **_site_labels(site_name, site), LABEL_NODE_TYPE: name}
     if block.gpu:
         labels[LABEL_GPU] = block.gpu
-    resources = Resources.of({GPU: block.gpus, CPU: block.cpus, MEMORY: block.memory or 0})
+    resources = Resources.of({GPU: block.gpus or 0, CPU: block.cpus or 0, MEMORY: block.memory or 0})
     if isinstance(block, OnPremNodeType):
         return NodeType(name, site_name, resources, labels, maximum=len(block.nodes), launchable=False)
     labels |= _sale_labels(block.market, block.zones)

@@ -10,8 +10,10 @@ from collections.abc import Callable, Iterator
 from ipaddress import IPv4Network, ip_address, ip_network
 
 from fabric.config.problems import Finding, Path
-from fabric.config.schema import HOME_ONLY, Config, OnPremNodeType, OnPremSite, SandboxNodeType, SandboxSite
+from fabric.config.schema import HOME_ONLY, Config
+from fabric.config.sites import NodeTypeBlock, OnPremNodeType, OnPremSite, PriceBlock, SandboxSite
 from fabric.config.units import host_and_port, percent
+from fabric.model.money import MicroUSD
 from fabric.model.nodes import Market
 
 RESERVED_SITE_LABELS = ("site", "site-kind", "node-type", "market", "zone", "gpu")
@@ -59,11 +61,10 @@ def _shapes(config: Config) -> Iterator[Finding]:
 def _sold(config: Config) -> Iterator[Finding]:
     """Markets have prices and are listed once, zones too; min is at most max; boot is under burst.join_deadline."""
     for site, key, block in _types(config):
-        if not isinstance(block, SandboxNodeType):
+        if isinstance(block, OnPremNodeType):
             continue
-        prices = {Market.SPOT: block.price.spot, Market.ON_DEMAND: block.price.on_demand}
         for index, market in enumerate(block.market):
-            if prices[market] is None:
+            if block.price is not None and _price(block.price, market) is None:
                 what = f"{site}.{key} is sold in the {market} market but has no {market} price"
                 remedy = f"add {market}: to its price, for example {market}: 2.50 USD/h, or remove it from market"
                 yield Finding(_type_path(site, key, "price"), what, remedy)
@@ -159,7 +160,7 @@ def _limits(config: Config) -> Iterator[Finding]:
     most = config.burst.max_nodes
     # The head and every machine of your own are in the cluster whatever the limit says.
     own = 1 + sum(len(block.nodes) for _, _, block in _types(config) if isinstance(block, OnPremNodeType))
-    kept = sum(block.min for _, _, block in _types(config) if isinstance(block, SandboxNodeType))
+    kept = sum(block.min for _, _, block in _types(config) if not isinstance(block, OnPremNodeType))
     if most is not None and own + kept > most:
         what = f"burst.max_nodes is {most} but the head, your own machines and every min together make {own + kept}"
         yield Finding(("burst", "max_nodes"), what, f"write at least {own + kept}, or lower a min")
@@ -266,10 +267,14 @@ RULES: tuple[Callable[[Config], Iterator[Finding]], ...] = (
 )
 
 
-def _types(config: Config) -> Iterator[tuple[str, str, OnPremNodeType | SandboxNodeType]]:
+def _types(config: Config) -> Iterator[tuple[str, str, NodeTypeBlock]]:
     for name, site in config.sites.items():
         for key, block in site.node_types.items():
             yield name, key, block
+
+
+def _price(block: PriceBlock, market: Market) -> MicroUSD | None:
+    return block.spot if market is Market.SPOT else block.on_demand
 
 
 def _type_path(site: str, key: str, *rest: str | int) -> Path:

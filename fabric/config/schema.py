@@ -8,32 +8,13 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag
+from pydantic import Discriminator, Field, Tag
 
-from fabric.config.units import (
-    Address,
-    AtLeastOne,
-    ByteCount,
-    Count,
-    Duration,
-    HourlyPrice,
-    LabelKey,
-    LabelValue,
-    Machine,
-    Money,
-    Name,
-    Percent,
-)
-from fabric.model.nodes import Market
+from fabric.config.block import Block, FilePath, Labels
+from fabric.config.sites import Site
+from fabric.config.units import Address, AtLeastOne, ByteCount, Count, Duration, Machine, Money, Name, Percent, Url
 
 HOME_ONLY = "home-only"
-Labels = dict[LabelKey, LabelValue]
-
-
-class Block(BaseModel):
-    """A block of the file: frozen, and no key it does not know."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False)
 
 
 class FabricBlock(Block):
@@ -78,83 +59,6 @@ class RayBlock(Block):
     )
 
 
-class PriceBlock(Block):
-    """What one instance of a node type costs in each market it is sold in. Billed by the second."""
-
-    on_demand: HourlyPrice | None = Field(default=None, alias="on-demand", description="price in the on-demand market")
-    spot: HourlyPrice | None = Field(default=None, description="price in the spot market")
-    minimum: Duration = Field(default=60.0, description="least time that is charged once an instance exists")
-
-
-class OnPremNodeType(Block):
-    """Machines you own, all of one shape."""
-
-    nodes: list[Machine] = Field(min_length=1, max_length=5_000, description="one name or address per machine")
-    local: bool = Field(default=False, description="true: `fabric up` starts these nodes on this very machine")
-    gpus: Count = Field(default=0, description="GPUs of one machine")
-    gpu: LabelValue | None = Field(default=None, description="GPU model; becomes the label `fabric/gpu`")
-    cpus: AtLeastOne = Field(description="CPUs of one machine")
-    memory: ByteCount | None = Field(
-        default=None, description="memory for tasks on one machine; left out: Ray measures it"
-    )
-    labels: Labels = Field(default={}, description="Ray labels that every node of this type carries")
-
-
-class SandboxNodeType(Block):
-    """A machine shape that the sandbox cloud sells."""
-
-    gpus: Count = Field(default=0, description="GPUs of one instance")
-    gpu: LabelValue | None = Field(default=None, description="GPU model; becomes the label `fabric/gpu`")
-    cpus: AtLeastOne = Field(description="CPUs of one instance")
-    memory: ByteCount | None = Field(
-        default=None, description="memory for tasks on one instance; left out: Ray measures it"
-    )
-    market: list[Literal[Market.SPOT, Market.ON_DEMAND]] = Field(
-        default=[Market.ON_DEMAND], min_length=1, description="markets it may be bought in; each needs its price"
-    )
-    price: PriceBlock = Field(description="what one instance costs")
-    zones: list[Name] = Field(default=["a"], min_length=1, max_length=100, description="zones that sell it")
-    boot: Duration = Field(default=5.0, description="delay between the launch call and the machine running")
-    min: Count = Field(default=0, description="instances kept even when nothing waits")
-    max: AtLeastOne = Field(description="instances of this type that may exist at once")
-    labels: Labels = Field(default={}, description="Ray labels that every node of this type carries")
-
-
-class SandboxNetwork(Block):
-    """How sandbox instances are connected."""
-
-    mode: Literal["host", "namespaces"] = Field(
-        default="host",
-        description="`host`: this machine's address; `namespaces`: each instance gets its own (needs root)",
-    )
-    subnet: str = Field(default="10.88.0.0/24", description="addresses for mode `namespaces`")
-
-
-class OnPremSite(Block):
-    """A room of your own."""
-
-    kind: Literal["onprem"] = Field(description="this is a room of your own")
-    labels: Labels = Field(
-        default={}, description="facts about the site, for data classes; nodes carry them as `fabric/KEY`"
-    )
-    node_types: dict[Name, OnPremNodeType] = Field(min_length=1, description="machine shapes, by name")
-
-
-class SandboxSite(Block):
-    """The embedded cloud: real processes, real joins, pretended prices."""
-
-    kind: Literal["sandbox"] = Field(description="this is the embedded cloud")
-    endpoint: Address = Field(default="127.0.0.1:8410", description="where the sandbox cloud's API listens")
-    labels: Labels = Field(
-        default={}, description="facts about the site, for data classes; nodes carry them as `fabric/KEY`"
-    )
-    network: SandboxNetwork = Field(default=SandboxNetwork(), description="how instances are connected")
-    node_types: dict[Name, SandboxNodeType] = Field(min_length=1, description="machine shapes, by name")
-
-
-Site = Annotated[OnPremSite | SandboxSite, Field(discriminator="kind")]
-
-
 class ThresholdBlock(Block):
     """The burst may open when the queue depth has been at least this for this long, in every unit given."""
 
@@ -190,7 +94,9 @@ class BudgetBlock(Block):
     """A limit on money. Reserved before launch, so it cannot be overrun by launching."""
 
     scope: str = Field(
-        default="fabric", pattern=r"^(fabric|site/[a-z0-9-]+)$", description="`fabric` for everything, or `site/NAME`"
+        default="fabric",
+        pattern=r"^(fabric|(site|team)/[a-z0-9-]+)$",
+        description="`fabric` for everything, `site/NAME`, or `team/NAME` for what the queue lets a team spend",
     )
     per: Literal["hour", "day", "month", "total"] = Field(description="the span of time the limit is for (UTC)")
     limit: Money = Field(description="the most that may be spent in it")
@@ -226,6 +132,68 @@ class DefaultsBlock(Block):
     )
 
 
+class TeamBlock(Block):
+    """People who share a quota, a weight and a data class."""
+
+    data_class: Name | None = Field(
+        default=None, description="class of the team's jobs; a job may ask for a stricter one; left out: the default"
+    )
+    gpus: Count | None = Field(default=None, description="GPUs the team's running jobs may hold; left out: no limit")
+    weight: float = Field(default=1.0, gt=0, le=1000, description="share of the fabric, against the other teams'")
+    running: AtLeastOne | None = Field(default=None, description="jobs that may run at once; left out: no limit")
+    undeclared: Count | None = Field(
+        default=None, description="running jobs that declared no resources; left out: `queue.undeclared`"
+    )
+    max_priority: int = Field(default=100, ge=-1000, le=1000, description="highest priority its jobs may ask for")
+
+
+class DatasetBlock(Block):
+    """Data that jobs name with `fabric.dataset`: they are placed where it is, or its egress is paid for."""
+
+    site: Name = Field(description="site where the data is")
+    size: ByteCount = Field(description="how much a job away from it has to fetch")
+    data_class: Name | None = Field(default=None, description="class of the data; jobs that read it get at least that")
+    egress: Money = Field(default=0, description="price of one GB (1000^3 bytes) that leaves the site")
+
+
+class QueueBlock(Block):
+    """How waiting jobs are ordered, and what happens to those that lose their machine."""
+
+    undeclared: Count = Field(
+        default=20, description="running jobs without declared resources, per team; they take what Ray gives them"
+    )
+    waiting: AtLeastOne = Field(default=100_000, description="jobs one team may have waiting")
+    half_life: Duration = Field(default=7 * 86400.0, description="how fast past use stops to count in the fair share")
+    preemption: bool = Field(default=True, description="true: restartable jobs give way to higher priority")
+    retries: Count = Field(default=3, description="times a job is tried again after its machine was lost")
+    backoff: Duration = Field(default=10.0, description="pause before the first retry; doubles")
+    backoff_max: Duration = Field(default=600.0, description="longest pause before a retry")
+
+
+class OidcBlock(Block):
+    """Bearer tokens of an OpenID Connect provider, beside the fabric's own."""
+
+    issuer: Url = Field(description="issuer; its discovery document is read from there")
+    audience: str = Field(min_length=1, max_length=512, description="audience that a token must be for")
+    ca: FilePath | None = Field(default=None, description="CA bundle that signs the issuer; left out: the system's")
+    user_claim: str = Field(default="email", min_length=1, max_length=128, description="claim that names the user")
+    team_claim: str = Field(default="team", min_length=1, max_length=128, description="claim that names the team")
+    roles_claim: str = Field(default="roles", min_length=1, max_length=128, description="claim that lists the roles")
+
+
+class AccessBlock(Block):
+    """Who may call the gateway, how often, and with how much."""
+
+    oidc: OidcBlock | None = Field(
+        default=None, description="OpenID Connect provider; left out: the fabric's own tokens"
+    )
+    requests_per_second: float = Field(default=50.0, gt=0, le=100_000, description="sustained requests of one user")
+    requests_burst: AtLeastOne = Field(default=500, description="requests of one user at once")
+    body: ByteCount = Field(default=1024**2, description="largest request body")
+    upload: ByteCount = Field(default=512 * 1024**2, description="largest uploaded package")
+    uploads: ByteCount = Field(default=20 * 1024**3, description="all uploaded packages together; the oldest unused go")
+
+
 class Config(Block):
     """A whole `fabric.yaml`."""
 
@@ -239,3 +207,7 @@ class Config(Block):
     data_classes: dict[Name, DataClassBlock] = Field(
         default={}, description="where work on which data may run, by name"
     )
+    teams: dict[Name, TeamBlock] = Field(default={}, description="people who share a quota, by name")
+    datasets: dict[Name, DatasetBlock] = Field(default={}, description="data that jobs name, by name")
+    queue: QueueBlock = Field(default=QueueBlock(), description="how waiting jobs are ordered and retried")
+    access: AccessBlock = Field(default=AccessBlock(), description="who may call the gateway, and how often")

@@ -16,7 +16,8 @@ from pydantic import PlainSerializer, Tag, WithJsonSchema
 from pydantic.fields import FieldInfo
 from pydantic_core import to_jsonable_python
 
-from fabric.config.schema import Block, Config
+from fabric.config.block import Block
+from fabric.config.schema import Config
 
 NO_SHAPES: Mapping[str, Shape] = {}
 

@@ -32,6 +32,7 @@ ADDRESS_PATTERN = r"^([A-Za-z0-9.-]+|\[[0-9a-fA-F:.]+\]):[0-9]{1,5}$"
 PERCENT_PATTERN = r"^ *[0-9]+(\.[0-9]+)? *% *$"
 LABEL_PATTERN = r"^([A-Za-z0-9]([A-Za-z0-9_.-]*[A-Za-z0-9])?)?$"
 LABEL_KEY_PATTERN = r"^([A-Za-z0-9.-]+/)?[A-Za-z0-9]([A-Za-z0-9_.-]*[A-Za-z0-9])?$"
+URL_PATTERN = r"^https?://[A-Za-z0-9.-]+(:[0-9]{1,5})?(/[A-Za-z0-9._~/-]*)?$"
 MACHINE_PATTERN = r"^[A-Za-z0-9]([A-Za-z0-9.:-]*[A-Za-z0-9])?$"
 
 
@@ -155,6 +156,13 @@ def machine(value: Any) -> str:
     return value
 
 
+def url(value: Any) -> str:
+    """An http or https address, without a slash at its end."""
+    if not isinstance(value, str) or len(value) > 2048 or not re.fullmatch(URL_PATTERN, value):
+        raise ValueError(f"{show(value)} is not a URL; write for example https://ec2.eu-central-1.amazonaws.com")
+    return value.rstrip("/")
+
+
 def label_key(value: Any) -> str:
     """A label's key in Ray's syntax."""
     if not isinstance(value, str) or len(value) > 63 or not re.fullmatch(LABEL_KEY_PATTERN, value):
@@ -223,6 +231,7 @@ Percent = Annotated[str, BeforeValidator(_checked_percent), _text("a percentage"
 Name = Annotated[str, BeforeValidator(name), _text("a name", NAME_PATTERN, "aws-fra")]
 Address = Annotated[str, BeforeValidator(address), _text("an address", ADDRESS_PATTERN, "127.0.0.1:8400")]
 Machine = Annotated[str, BeforeValidator(machine), _text("a machine", MACHINE_PATTERN, "gpu-01", "10.0.0.7")]
+Url = Annotated[str, BeforeValidator(url), _text("a URL", URL_PATTERN, "https://ec2.eu-central-1.amazonaws.com")]
 LabelKey = Annotated[str, BeforeValidator(label_key), _text("a label key", LABEL_KEY_PATTERN, "tier")]
 LabelValue = Annotated[str, BeforeValidator(label_value), _text("a label value", LABEL_PATTERN, "gold")]
 Count = Annotated[int, Field(ge=0, le=100_000)]

@@ -9,7 +9,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from enum import StrEnum
 
-from fabric.config.schema import HOME_ONLY, Config, DataClassBlock, OnPremSite, Site
+from fabric.config.schema import HOME_ONLY, Config, DataClassBlock
+from fabric.config.sites import OnPremSite, Site
 from fabric.model.nodes import Market
 
 SAFE_FROM_RECLAIM = (Market.OWNED, Market.ON_DEMAND)

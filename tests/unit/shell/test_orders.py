@@ -13,7 +13,8 @@ from autoscaler.core.snapshot import Snapshot
 from autoscaler.shell.orders import OrderDesk
 from fabric.config.load import load
 from fabric.config.resolve import node_types, resolve, sells
-from fabric.config.schema import Config, SandboxSite
+from fabric.config.schema import Config
+from fabric.config.sites import SandboxSite
 from fabric.model.decisions import Decision, ReasonCode
 from fabric.model.demand import Demand, Shape
 from fabric.model.labels import LABEL_MARKET, Constraint, Operator, Selector

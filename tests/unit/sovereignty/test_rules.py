@@ -7,7 +7,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fabric.config.resolve import node_types
-from fabric.config.schema import HOME_ONLY, Config, DataClassBlock, OnPremNodeType
+from fabric.config.schema import HOME_ONLY, Config, DataClassBlock
+from fabric.config.sites import OnPremNodeType
 from fabric.model.labels import LABEL_MARKET, LABEL_SITE
 from fabric.model.nodes import Market
 from fabric.sovereignty.rules import Rule, allowed_sites, is_home, may_leave_to, verdict
