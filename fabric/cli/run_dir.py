@@ -114,10 +114,8 @@ class RunDir:
 
 def config_in_force(config_path: Path) -> Config | Problems:
     """The configuration in the file; when an edit has broken it, the one the running fabric was started with."""
-    from fabric.config.load import load
     from fabric.config.problems import Problems
-    from fabric.config.reload import read
-    from fabric.config.resolve import resolve
+    from fabric.config.reload import in_force, load_file, read
 
     config = read(config_path)
     if not isinstance(config, Problems):
@@ -127,8 +125,8 @@ def config_in_force(config_path: Path) -> Config | Problems:
         text = RunDir.of(config_path).kept_config.read_bytes()
     except OSError:
         return config
-    kept = load(text, str(config_path))
-    return config if isinstance(kept, Problems) else resolve(kept, config_path.parent)
+    kept = load_file(text, config_path)
+    return config if isinstance(kept, Problems) else in_force(kept, config_path)
 
 
 def end(processes: Iterable[Process], grace_s: float) -> list[Process]:

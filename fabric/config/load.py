@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Callable
 
 from pydantic import ValidationError
 
@@ -11,18 +12,20 @@ from fabric.config.problems import Finding, Path, Position, Problem, Problems
 from fabric.config.repair import findings_elsewhere
 from fabric.config.rules import check
 from fabric.config.schema import Config
+from fabric.config.shapes import Prices, unknown
 from fabric.config.tree import START, Node, Tree, parse, position_in
 
 Loaded = Config | Problems
 _Found = tuple[Position, str, str]
 
 
-def load(text: str | bytes, file: str) -> Loaded:
+def load(text: str | bytes, file: str, prices: Callable[[Config], Prices] | None = None) -> Loaded:
     """The configuration in ``text``, or its problems in the order of the file.
 
     Args:
         text: the content of the file; bytes are read as UTF-8.
         file: its name, for the messages.
+        prices: gives the price files that count for a configuration; None does not ask whether shapes are known.
     """
     if isinstance(text, bytes):
         try:
@@ -35,7 +38,7 @@ def load(text: str | bytes, file: str) -> Loaded:
     if tree.root.keys is None and not tree.broken:
         what, remedy = "the file is not a block of keys", "begin it with keys such as sites: and burst:"
         return _problems(file, [*tree.problems, (tree.root.at, what, remedy)])
-    config, found = _validate(tree, tree.root)
+    config, found = _validate(tree, tree.root, prices)
     if config is not None and not found and not tree.problems:
         return config
     return _problems(file, [*tree.problems, *found])
@@ -53,7 +56,7 @@ def position_of(text: str, path: Path) -> Position:
     return START if tree.root is None else tree.root.key_position(path)
 
 
-def _validate(tree: Tree, root: Node) -> tuple[Config | None, list[_Found]]:
+def _validate(tree: Tree, root: Node, prices: Callable[[Config], Prices] | None) -> tuple[Config | None, list[_Found]]:
     try:
         config = Config.model_validate(root.plain())
     except ValidationError as error:
@@ -70,7 +73,10 @@ def _validate(tree: Tree, root: Node) -> tuple[Config | None, list[_Found]]:
         ]
     if tree.broken:
         return None, []
-    return config, [_placed(root, finding) for finding in check(config)]
+    findings = check(config)
+    if prices is not None:
+        findings += unknown(config, prices(config))
+    return config, [_placed(root, finding) for finding in findings]
 
 
 def _reported(tree: Tree, root: Node, explained: Explained) -> bool:

@@ -9,11 +9,14 @@ from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
 
+from autoscaler.catalog.files import price_files
+from autoscaler.catalog.prices import PriceFileError
 from fabric.config.diff import Changes, diff, live_type_findings
 from fabric.config.load import Loaded, digest, load, position_of
 from fabric.config.problems import Finding, Problem, Problems
 from fabric.config.resolve import resolve
 from fabric.config.schema import Config
+from fabric.config.shapes import Prices, filled
 from fabric.config.tree import MAX_CHARACTERS
 
 _MAX_BYTES = 4 * MAX_CHARACTERS + 4
@@ -57,8 +60,36 @@ def read(path: str | os.PathLike[str]) -> Config | Problems:
     content = _content(Path(path))
     if isinstance(content, Problem):
         return Problems((content,))
-    loaded = load(content, str(path))
-    return loaded if isinstance(loaded, Problems) else resolve(loaded, _folder(Path(path)))
+    loaded = load_file(content, Path(path))
+    return loaded if isinstance(loaded, Problems) else in_force(loaded, Path(path))
+
+
+def load_file(content: bytes, path: Path, named: Path | None = None) -> Loaded:
+    """The configuration as it is written in ``content``, checked against the price files.
+
+    Args:
+        content: the text of the file.
+        path: where the configuration file is; relative paths count from its folder.
+        named: the file that messages name, where ``content`` is a copy.
+    """
+    file = str(named or path)
+    try:
+        return load(content, file, lambda config: _prices(config, path))
+    except PriceFileError as error:
+        return Problems((Problem(file, 1, 1, str(error), "correct that price file, or remove it"),))
+
+
+def in_force(written: Config, path: Path) -> Config:
+    """``written`` with absolute paths and everything filled in that the price files know.
+
+    Args:
+        written: what ``load_file`` gave for the file.
+        path: where the configuration file is.
+    """
+    try:
+        return filled(resolve(written, _folder(path)), _prices(written, path))
+    except PriceFileError:
+        return resolve(written, _folder(path))
 
 
 class ConfigFile:
@@ -87,12 +118,12 @@ class ConfigFile:
         self._keep = None if keep is None else Path(keep)
         self._refused = False
         content = _content(self.path)
-        loaded: Loaded = Problems((content,)) if isinstance(content, Problem) else load(content, str(self.path))
+        loaded: Loaded = Problems((content,)) if isinstance(content, Problem) else load_file(content, self.path)
         kept = None if self._keep is None else _content(self._keep)
-        in_force = load(kept, str(self._keep)) if isinstance(kept, bytes) else None
+        last_good = load_file(kept, self.path, self._keep) if isinstance(kept, bytes) else None
         self._seen: str = "" if isinstance(content, Problem) else digest(content)
         if isinstance(content, bytes) and isinstance(loaded, Config):
-            dropped = live_type_findings(in_force, loaded, self._live_types()) if isinstance(in_force, Config) else ()
+            dropped = live_type_findings(last_good, loaded, self._live_types()) if isinstance(last_good, Config) else ()
             self.problems = self._placed(content, dropped)
             self._refused = bool(self.problems)
             if not self._refused:
@@ -100,9 +131,9 @@ class ConfigFile:
                 return
         elif isinstance(loaded, Problems):
             self.problems = loaded.items
-        if not isinstance(kept, bytes) or not isinstance(in_force, Config):
+        if not isinstance(kept, bytes) or not isinstance(last_good, Config):
             raise BadConfigError(Problems(self.problems))
-        self._accept(kept, in_force)
+        self._accept(kept, last_good)
 
     @property
     def current(self) -> Config:
@@ -122,7 +153,7 @@ class ConfigFile:
         seen = digest(content)
         if seen == self._seen and not self._refused:
             return Reload(Outcome.UNCHANGED, seen)
-        loaded = load(content, str(self.path))
+        loaded = load_file(content, self.path)
         if isinstance(loaded, Problems):
             return self._reject(seen, loaded.items)
         edit = diff(self._written, loaded, self._live_types())
@@ -140,7 +171,7 @@ class ConfigFile:
 
     def _accept(self, content: bytes, loaded: Config) -> None:
         self._written, self._digest = loaded, digest(content)
-        self._current = resolve(loaded, _folder(self.path))
+        self._current = in_force(loaded, self.path)
         if self._keep is not None and self._live is not None:
             self.problems += _kept_copy(self._keep, content)
 
@@ -169,6 +200,11 @@ def _content(path: Path) -> bytes | Problem:
     except (OSError, ValueError) as error:
         reason = (error.strerror if isinstance(error, OSError) else str(error)) or type(error).__name__
         return Problem(str(path), 1, 1, f"the file cannot be read: {reason}", "check its path and permissions")
+
+
+def _prices(config: Config, path: Path) -> Prices:
+    """The price files that count for a configuration: those refreshed into its state folder first."""
+    return price_files(Path(resolve(config, _folder(path)).fabric.state) / "prices")
 
 
 def _folder(path: Path) -> Path:
