@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from fabric.admission.wire import needs_of
 from fabric.journal.base import Entry
 from fabric.model.events import Event
 from fabric.model.jobs import AttemptEnd, JobPhase, JobRequest
+from fabric.model.jobs import ray_id_of as ray_id_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,22 +22,32 @@ class Attempt:
         ray_id: the submission id Ray knows this attempt by; one attempt, one id, one submission.
         admitted_at: Unix seconds.
         sites: where it may run.
+        nodes: node to the number of its workers that were counted there when it was admitted.
         price_per_hour: micro-USD an hour that its paid capacity was expected to cost; 0 at home.
+        egress: micro-USD for fetching its data, once.
+        charge: GPUs' worth of the cluster that its team is charged with while it runs.
         ray_job_id: hex id of its driver's Ray job; ``""`` while unknown.
         started_at: when Ray had it running; None before.
         ended_at, end, message: how it came to its end; None and ``""`` while it goes on.
+        session: the Ray cluster it was admitted to; it is submitted to no other.
+        preempted_by: the job it was told to give way to; ``""`` for none.
     """
 
     number: int
     ray_id: str
     admitted_at: float
     sites: tuple[str, ...] = ()
+    nodes: Mapping[str, int] = field(default_factory=dict[str, int])
     price_per_hour: int = 0
+    egress: int = 0
+    charge: float = 0.0
     ray_job_id: str = ""
     started_at: float | None = None
     ended_at: float | None = None
     end: AttemptEnd | None = None
     message: str = ""
+    session: str = ""
+    preempted_by: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,11 +78,6 @@ class JobRecord:
     def attempt(self) -> Attempt | None:
         """The present or last attempt."""
         return self.attempts[-1] if self.attempts else None
-
-
-def ray_id_of(job: str, attempt: int) -> str:
-    """The submission id under which Ray runs one attempt: the user's own for the first."""
-    return job if attempt == 1 else f"{job}.{attempt}"
 
 
 def step(jobs: dict[str, JobRecord], entry: Entry) -> None:
@@ -111,13 +117,19 @@ def _after(record: JobRecord, kind: str, data: Mapping[str, Any], at: float) -> 
                 ray_id=data["ray_id"],
                 admitted_at=at,
                 sites=tuple(data["sites"]),
+                nodes=data.get("nodes", {}),
                 price_per_hour=data["price_per_hour"],
+                egress=data.get("egress", 0),
+                charge=data.get("charge", 0.0),
+                session=data.get("session", ""),
             )
             return replace(record, phase=JobPhase.ADMITTED, attempts=(*record.attempts, attempt), message="")
         case Event.JOB_STARTED:
             return _running(record, data, at)
         case Event.JOB_STOP_ASKED:
             return replace(record, stop_asked_by=data["by"])
+        case Event.JOB_PREEMPTED:
+            return _preempted(record, data)
         case Event.ATTEMPT_ENDED:
             return _attempt_over(record, data, at)
         case Event.JOB_FINISHED:
@@ -135,6 +147,13 @@ def _running(record: JobRecord, data: Mapping[str, Any], at: float) -> JobRecord
         return record
     started = replace(attempt, started_at=attempt.started_at or at, ray_job_id=data["ray_job_id"] or attempt.ray_job_id)
     return replace(record, phase=JobPhase.RUNNING, attempts=(*record.attempts[:-1], started))
+
+
+def _preempted(record: JobRecord, data: Mapping[str, Any]) -> JobRecord:
+    attempt = record.attempt
+    if attempt is None or attempt.number != data["attempt"]:
+        return record
+    return replace(record, attempts=(*record.attempts[:-1], replace(attempt, preempted_by=data["by"])))
 
 
 def _attempt_over(record: JobRecord, data: Mapping[str, Any], at: float) -> JobRecord:

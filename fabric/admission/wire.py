@@ -1,4 +1,4 @@
-"""Needs as the journal keeps them."""
+"""Needs and admissions as the journal keeps them."""
 
 from __future__ import annotations
 
@@ -6,6 +6,8 @@ from collections.abc import Mapping
 from dataclasses import asdict
 from typing import Any
 
+from fabric.admission.tell import admission_sentence
+from fabric.admission.values import Admission
 from fabric.model.jobs import Needs
 from fabric.model.resources import Resources
 
@@ -26,3 +28,19 @@ def needs_of(data: Mapping[str, Any]) -> Needs:
         if key in known:
             known[key] = tuple(known[key])
     return Needs(**known)
+
+
+def admission_data(admission: Admission) -> dict[str, Any]:
+    """The data of the ``job.admitted`` entry; the fold in ``records`` reads it back."""
+    return {
+        "job": admission.job,
+        "attempt": admission.attempt,
+        "ray_id": admission.ray_id,
+        "sites": list(admission.sites),
+        "selector": dict(admission.selector),
+        "reasons": [admission_sentence(admission)],
+        "price_per_hour": admission.price_per_hour,
+        "nodes": dict(admission.nodes),
+        "egress": admission.egress,
+        "charge": admission.charge,
+    }

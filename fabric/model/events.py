@@ -37,11 +37,13 @@ class Event(StrEnum):
     ONPREM_NODE_DEAD = "onprem.dead"  # node, node_type, since
     JOB_SUBMITTED = "job.submitted"  # job, user, team, data_class, needs{}, submission{}, code{}
     JOB_REJECTED = "job.rejected"  # job, user, team, reason, sentence
-    JOB_ADMITTED = "job.admitted"  # job, attempt, ray_id, sites[], selector{}, reasons[], price_per_hour
+    JOB_ADMITTED = "job.admitted"  # job, attempt, ray_id, sites[], selector{}, reasons[], price_per_hour,
+    # nodes{} (workers by node), egress, charge, session (of the Ray cluster that is asked)
     JOB_STARTED = "job.started"  # job, attempt, ray_id, ray_job_id (hex id of its driver, where Ray has one yet)
     JOB_RAN_ON = "job.ran_on"  # job, attempt, ray_node_id, instance, site, node_type, market, first_s, last_s
     JOB_DENIED = "job.denied"  # job, ray_job_id, token, site, data_class, sentence (a guard refused a worker)
     JOB_STOP_ASKED = "job.stop_asked"  # job, by
+    JOB_PREEMPTED = "job.preempted"  # job, attempt, by (the job it gives way to)
     ATTEMPT_ENDED = "job.attempt_ended"  # job, attempt, end, message, cause, retry_at (None: not tried again)
     JOB_FINISHED = "job.finished"  # job, phase, message
     JOB_DELETED = "job.deleted"  # job, by

@@ -107,3 +107,8 @@ class JobRequest:
     needs: Needs = Needs()
     submission: Mapping[str, object] = field(default_factory=dict[str, object])
     code: Mapping[str, str] = field(default_factory=dict[str, str])
+
+
+def ray_id_of(job: str, attempt: int) -> str:
+    """The submission id under which Ray runs one attempt: the user's own for the first."""
+    return job if attempt == 1 else f"{job}.{attempt}"
