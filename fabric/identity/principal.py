@@ -45,6 +45,13 @@ class UnknownCallerError(Exception):
     """No token, or one that is not known, expired or revoked; the sentence says which and what to do."""
 
 
+class IssuerUnreachableError(UnknownCallerError):
+    """The OpenID Connect provider does not answer and none of its keys is known: nobody can tell who this is.
+
+    The caller is not at fault and may come again: answer 503.
+    """
+
+
 class Authenticator(Protocol):
     """Finds out who sent a request."""
 
@@ -53,5 +60,7 @@ class Authenticator(Protocol):
 
         Raises:
             UnknownCallerError: nobody that is known; answer 401.
+            IssuerUnreachableError: it cannot be found out now; answer 503.
+            JournalUnavailableError: the table of tokens cannot be brought up to date; answer 503.
         """
         ...
