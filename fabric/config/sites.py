@@ -145,6 +145,14 @@ class GcpNodeType(CloudNodeType):
         default=None, description="GPU to attach, for example `nvidia-tesla-t4`; machine families with GPUs need none"
     )
     accelerators: AtLeastOne | None = Field(default=None, description="how many to attach")
+    disk_type: CloudText | None = Field(
+        default=None,
+        description="type of the root disk; left out: `pd-balanced`, `hyperdisk-balanced` for families that know no other",
+    )
+    max_run: Duration | None = Field(
+        default=None,
+        description="the cloud itself deletes an instance after this time, whatever happens; left out: no limit",
+    )
 
 
 class AzureNodeType(CloudNodeType):
@@ -211,6 +219,16 @@ class GcpSite(CloudSiteBlock):
     project: CloudText = Field(description="project id")
     service_account: CloudText | None = Field(
         default=None, description="service account of the instances; left out: none, so they can call no Google API"
+    )
+    scopes: list[CloudText] = Field(
+        default=["https://www.googleapis.com/auth/logging.write"],
+        min_length=1,
+        max_length=32,
+        description="OAuth scopes of `service_account` on the instances",
+    )
+    iam_endpoint: Url | None = Field(
+        default=None,
+        description="endpoint of the Resource Manager API, which tells permissions; left out: beside `endpoint`",
     )
     node_types: dict[Name, GcpNodeType] = Field(min_length=1, description="machine shapes, by name")
 
