@@ -67,24 +67,38 @@ class LaunchSpec:
         offer: what to buy.
         user_data: the boot script, at most 16 KiB.
         tags: tags for everything created; the provider adds none of its own.
+        longest_s: seconds after which the cloud itself should end the instance, where it knows such a deadline; None
+            for none. The lease ends machines much earlier; this is for the day on which nothing of ours is alive.
     """
 
     token: str
     offer: Offer
     user_data: str
     tags: Mapping[str, str]
+    longest_s: int | None = None
 
 
 class ProviderError(Exception):
-    """Base of everything a provider may raise. ``message`` is the cloud's own words."""
+    """Base of everything a provider may raise.
+
+    Args:
+        message: the cloud's own words.
+        cloud_code: the cloud's own code.
+        retry_after_s: seconds after which the cloud says to come back; None where it does not say.
+        family: what the refusal is about, as far as the cloud says: of a quota the family of machines that shares it
+            (``aws G and VT on-demand``), of throttling the API; ``""`` where it is about the one offer or unknown.
+    """
 
     code = "provider"
 
-    def __init__(self, message: str, *, cloud_code: str = "", retry_after_s: float | None = None) -> None:
+    def __init__(
+        self, message: str, *, cloud_code: str = "", retry_after_s: float | None = None, family: str = ""
+    ) -> None:
         super().__init__(f"{message} ({cloud_code})" if cloud_code else message)
         self.message = message
         self.cloud_code = cloud_code
         self.retry_after_s = retry_after_s
+        self.family = family
 
 
 class CapacityError(ProviderError):
