@@ -70,6 +70,11 @@ def cluster_token_file(state: Path) -> Path:
     return secret_file(state, "cluster.token", lambda: secrets.token_hex(32).encode())
 
 
+def guard_key_file(state: Path) -> Path:
+    """Path of the key that badges are made and checked with (``fabric.sovereignty.badge``); made if missing."""
+    return secret_file(state, "guard.key", lambda: secrets.token_bytes(32))
+
+
 def secret_file(state: Path, name: str, make: Callable[[], bytes]) -> Path:
     """Path of a secret under ``state``; ``make`` is called once in the life of the state directory."""
     path = private_directory(state / "secrets") / name
