@@ -88,6 +88,11 @@ class IssuerKeys:
             )
         raise UnknownCallerError("The token is signed with a key that its provider does not publish.")
 
+    async def newer(self, signing: Signing, key_id: object, algorithm: str) -> Signing:
+        """The key that has taken the place of ``signing``; ``signing`` itself where none has."""
+        await self._ask(REFETCH_S)
+        return self._find(key_id, algorithm) or signing
+
     def _known(self) -> _Fetched | None:
         if self._fetched is None or self._ticks() - self._fetched.at > KEEP_S:
             return None

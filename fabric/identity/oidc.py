@@ -13,7 +13,7 @@ from typing import Any
 import jwt
 
 from fabric.config.schema import Config, OidcBlock
-from fabric.identity.issuer import IssuerKeys
+from fabric.identity.issuer import IssuerKeys, Signing
 from fabric.identity.principal import Principal, UnknownCallerError
 from fabric.model.jobs import Role
 
@@ -57,20 +57,30 @@ class OidcTokens:
             raise UnknownCallerError(
                 f"The token is signed with {algorithm[:20]}; the fabric takes {' and '.join(ALGORITHMS)} only."
             )
-        signing = await self._keys.of(header.get("kid"), algorithm)
+        return self._principal(await self._claims(text, header.get("kid"), algorithm), config)
+
+    async def _claims(self, text: str, key_id: object, algorithm: str) -> Mapping[str, Any]:
         try:
-            claims = jwt.decode(
-                text,
-                signing.key,
-                algorithms=[algorithm],
-                audience=self.block.audience,
-                issuer=signing.issuer,
-                leeway=LEEWAY_S,
-                options={"require": ["exp", "iss", "aud", "sub"]},
-            )
+            signing = await self._keys.of(key_id, algorithm)
+            try:
+                return self._decode(text, signing, algorithm)
+            except jwt.InvalidSignatureError:
+                # A provider that does not name its keys may have changed them.
+                newer = await self._keys.newer(signing, key_id, algorithm)
+                return self._decode(text, newer, algorithm)
         except jwt.InvalidTokenError as error:
             raise UnknownCallerError(self._why(error)) from None
-        return self._principal(claims, config)
+
+    def _decode(self, text: str, signing: Signing, algorithm: str) -> Mapping[str, Any]:
+        return jwt.decode(
+            text,
+            signing.key,
+            algorithms=[algorithm],
+            audience=self.block.audience,
+            issuer=signing.issuer,
+            leeway=LEEWAY_S,
+            options={"require": ["exp", "iss", "aud", "sub"]},
+        )
 
     def _why(self, error: jwt.InvalidTokenError) -> str:
         match error:
