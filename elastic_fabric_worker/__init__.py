@@ -10,7 +10,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Sequence
 from functools import lru_cache
-from typing import Any, cast
+from typing import Any
 
 SELECTOR, HELPER_SELECTOR, USER_HOOK = "FABRIC_SELECTOR", "FABRIC_HELPER_SELECTOR", "FABRIC_USER_HOOK"
 # Ray's own names (ray_constants.WORKER_PROCESS_SETUP_HOOK_ENV_VAR, runtime_env.constants.RAY_JOB_CONFIG_JSON_ENV_VAR).
@@ -43,16 +43,14 @@ def place_everything() -> None:
     _placed = True
     import sys
 
-    import ray
-
+    ray = _ray()
     place = _Place(_selector(SELECTOR), _selector(HELPER_SELECTOR))
-    submitters: list[Any] = [ray.remote_function.RemoteFunction, ray.actor.ActorClass]
-    for submitter in submitters:
+    for submitter in (ray.remote_function.RemoteFunction, ray.actor.ActorClass):
         submitter._remote = _with_options(submitter._remote, place)
     groups = sys.modules["ray.util.placement_group"]
     # Modules all over Ray hold this function by name, so its inside is exchanged rather than the name.
     _inside(groups.placement_group).cell_contents = _with_bundles(groups.placement_group.__wrapped__, place)
-    worker: Any = ray._private.worker
+    worker = ray._private.worker
     worker.upload_worker_process_setup_hook_if_needed = _keeping_our_hook(
         worker.upload_worker_process_setup_hook_if_needed
     )
@@ -139,16 +137,20 @@ def _prepare_children() -> None:
 
 
 def _run_user_hook() -> None:
-    import ray
-    from ray._private.runtime_env.setup_hook import load_and_execute_setup_hook
-
-    hook, raylet = os.environ.get(USER_HOOK), cast("Any", ray._raylet)
+    ray, hook = _ray(), os.environ.get(USER_HOOK)
     # The process that starts the driver is Ray's, and would not run the user's hook either.
-    if not hook or ray._private.worker.global_worker.namespace == raylet.RAY_INTERNAL_DASHBOARD_NAMESPACE:
+    if not hook or ray._private.worker.global_worker.namespace == ray._raylet.RAY_INTERNAL_DASHBOARD_NAMESPACE:
         return
-    error = load_and_execute_setup_hook(hook)
+    error = ray._private.runtime_env.setup_hook.load_and_execute_setup_hook(hook)
     if error is not None:
         raise RuntimeError(error)
+
+
+def _ray() -> Any:
+    """Ray, whose inside has no types."""
+    import ray
+
+    return ray
 
 
 def _selector(variable: str) -> dict[str, str]:
