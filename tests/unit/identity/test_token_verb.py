@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from fabric.config.reload import ConfigFile
 from fabric.identity.bearer import JournalTokens
 from fabric.identity.principal import Principal, UnknownCallerError
 from fabric.journal.sqlite import SqliteJournal
@@ -25,8 +26,6 @@ def place(tmp_path: Path) -> Place:
 
 
 def who(place: Place, text: str) -> Principal:
-    from fabric.config.reload import ConfigFile
-
     journal = SqliteJournal(place.journal, "gateway")
     try:
         door = JournalTokens(journal, lambda: ConfigFile(place.path).current, time.time)
