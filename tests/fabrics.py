@@ -97,12 +97,20 @@ class Fabric:
         return f"127.0.0.1:{self.ports['ray']}"
 
     def start_head(self) -> None:
-        """A head without dashboard, with no CPUs for tasks."""
+        """A head with its Jobs API, as the fabric starts one, with no CPUs for tasks."""
         arguments = {
             "--port": str(self.ports["ray"]),
             "--node-ip-address": "127.0.0.1",
             "--num-cpus": "0",
-            "--include-dashboard": "false",
+            "--include-dashboard": "true",
+            "--dashboard-host": "127.0.0.1",
+            "--dashboard-port": str(self.ports["dashboard"]),
+            "--dashboard-agent-listen-port": "0",
+            "--dashboard-agent-grpc-port": "0",
+            "--runtime-env-agent-port": "0",
+            "--metrics-export-port": "0",
+            "--ray-client-server-port": str(unused_port()),
+            "--labels": "fabric/site=home,fabric/market=owned,fabric/node-type=head",
             "--object-store-memory": OBJECT_STORE,
             "--temp-dir": str(self.directory / "r"),
         }

@@ -69,7 +69,10 @@ class FabricScheduler(IResourceScheduler):
             to_terminate=[_termination(read, drain) for drain in drains],
             cluster_resources=_cluster_resources(read.snapshot, decision, drains),
             infeasible_resource_requests=_infeasible_requests(read, decision),
-            infeasible_gang_resource_requests=[read.gangs[gang_id] for gang_id in decision.infeasible_gangs],
+            # The brain also plans for work that Ray has not been given yet; Ray is told of its own only.
+            infeasible_gang_resource_requests=[
+                read.gangs[gang_id] for gang_id in decision.infeasible_gangs if gang_id in read.gangs
+            ],
             infeasible_cluster_resource_constraints=(
                 list(request.cluster_resource_constraints) if decision.infeasible_constraints else []
             ),
@@ -152,5 +155,6 @@ def _infeasible_requests(read: Translation, decision: Decision) -> list[Any]:
         itertools.chain.from_iterable(
             itertools.repeat(read.requests[index].request, min(left, COPIES_OF_A_SHAPE))
             for index, left in decision.infeasible_demands
+            if index < len(read.requests)
         )
     )

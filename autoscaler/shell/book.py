@@ -55,7 +55,7 @@ class Book:
         also: told of every entry, in order.
     """
 
-    def __init__(self, journal: Journal, also: Callable[[Entry], None] = lambda _: None) -> None:
+    def __init__(self, journal: Journal, *also: Callable[[Entry], None]) -> None:
         self._journal = journal
         self._also = also
         self._lock = threading.RLock()
@@ -133,7 +133,8 @@ class Book:
         token = entry.data.get("token")
         if isinstance(token, str) and token and not token.startswith(HOME_PREFIX):
             self._step(token, entry)
-        self._also(entry)
+        for told in self._also:
+            told(entry)
         kind = entry.kind
         if kind == Event.DECISION:
             self._decision = entry

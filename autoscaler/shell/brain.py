@@ -89,6 +89,7 @@ class Brain:
         receipts: how decisions are kept.
         clock: Unix seconds.
         metrics: numbers.
+        turn: the queue's: given the snapshot and what is free by node id, the snapshot with the queue's wishes.
     """
 
     def __init__(
@@ -101,10 +102,12 @@ class Brain:
         receipts: Receipts,
         clock: Callable[[], float],
         metrics: Metrics,
+        turn: Callable[[Snapshot, Mapping[str, Resources]], Snapshot] = lambda snapshot, _: snapshot,
     ) -> None:
         self._config = config
         self._book = book
         self._offers = offers
+        self._turn = turn
         self.home = home
         self._budgets = budgets
         self._receipts = receipts
@@ -125,6 +128,7 @@ class Brain:
         now, policy = self._clock(), self._config().burst.policy
         settled_nodes, self._history = settled(seen.nodes, self._history, now)
         snapshot = self._enrich(replace(seen, nodes=settled_nodes), now)
+        snapshot = self._turn(snapshot, {node.node_id: node.free for node in seen.nodes})
         with self._metrics.timed(DECIDE_SECONDS):
             decision = decide(snapshot, policy_named(policy), now)
         self._baseline, self._unneeded_since = decision.baseline, decision.unneeded_since

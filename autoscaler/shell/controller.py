@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +14,7 @@ from autoscaler.boot.trust import cluster_token_file
 from autoscaler.core.configured import home_nodes
 from autoscaler.providers.decorate import Observed
 from autoscaler.providers.registry import provider_for
-from autoscaler.ray.autoscaler import FabricAutoscaler, HeadLink, HeadUnreachableError
+from autoscaler.ray.autoscaler import FabricAutoscaler, HeadLink, HeadUnreachableError, RayNode
 from autoscaler.ray.config import AutoscalerTerms, FabricConfigReader
 from autoscaler.ray.provider import FabricProvider
 from autoscaler.ray.scheduler import FabricScheduler
@@ -23,6 +23,8 @@ from autoscaler.shell.brain import Brain
 from autoscaler.shell.buy import Buyer
 from autoscaler.shell.fleet import BurstFleet
 from autoscaler.shell.home import HomeWatch
+from autoscaler.shell.job_book import JobBook
+from autoscaler.shell.jobs import Jobs
 from autoscaler.shell.loop import Lookout, Loop
 from autoscaler.shell.orders import OrderDesk
 from autoscaler.shell.purse import Purse
@@ -74,9 +76,19 @@ class Controller:
         self._file = ConfigFile(config_path, live=self._live_types, keep=keep)
         self._journal = open_journal(self._config())
         self._purse = Purse(self._config)
-        self._book = Book(self._journal, self._purse.take)
+        job_book = JobBook()
+        self._book = Book(self._journal, self._purse.take, job_book.take)
         self._book.refresh()
         self._loop = Loop(self._tick, clock, self._metrics)
+        self._jobs = Jobs(
+            self._config,
+            self._book,
+            job_book,
+            lambda: self._link.session if self._link else "",
+            clock,
+            self._metrics,
+            self._loop.wake,
+        )
         self._home = HomeWatch(lambda: home_nodes(self._config()), self._book, clock)
         self._sites = Sites(self._watch)
         self._buyer = Buyer(
@@ -97,6 +109,7 @@ class Controller:
             receipts(),
             clock,
             self._metrics,
+            self._jobs.turn,
         )
         self._fleet = BurstFleet(self._book, self._buyer, self._home, self._brain, self._sites.views, self._sites.kick)
         self._link: HeadLink | None = None
@@ -124,6 +137,7 @@ class Controller:
                 "/status": lambda: Page.of_json(status(self._sources)),
                 "/metrics": metrics_page(self._exposition),
             },
+            asked={"/queue": self._jobs.page},
         )
         try:
             self._journal.append(
@@ -135,12 +149,14 @@ class Controller:
                 ]
             )
             self._keep_sites()
+            self._jobs.start()
             Lookout(self._look, self._loop.wake, self._loop.stopping).start()
             self._log.info("controller runs", address=self._config().listen.controller)
             self._loop.run()
         finally:
             self._log.info("controller ends")
             server.close()
+            self._jobs.close()
             self._buyer.close()
             self._sites.stop()
             self._journal.append([Draft(Event.FABRIC_STOPPING, {"process": "controller"})])
@@ -152,6 +168,7 @@ class Controller:
 
     def _tick(self) -> None:
         self._reload()
+        self._jobs.look()
         if self._autoscaler is None or self._loop.beat.failures >= _NEW_LINK_AFTER:
             self._connect()
         assert self._autoscaler is not None  # noqa: S101 - connected, or an exception was raised
@@ -176,8 +193,12 @@ class Controller:
             FabricConfigReader(self._terms, self._fleet.live_types),
             FabricProvider(self._fleet, lambda _id: self._metrics.count(REFUSED_TO_END)),
             FabricScheduler(brain=self._brain),
-            self._fleet.observed,
+            self._observed,
         )
+
+    def _observed(self, nodes: Sequence[RayNode]) -> None:
+        self._fleet.observed(nodes)
+        self._jobs.observe(nodes)
 
     def _look(self) -> object:
         return None if self._link is None else self._link.pulse()

@@ -30,6 +30,16 @@ POINTS = (
     "cancel.before_entry",
     "cancel.after_entry",
 )
+JOB_POINTS = (
+    "admit.before_entry",
+    "admit.after_entry",
+    "submit.before_call",
+    "submit.after_call",
+    "started.before_entry",
+    "started.after_entry",
+    "attempt.before_end",
+    "attempt.after_end",
+)
 
 
 def reached(point: str) -> None:
@@ -37,8 +47,8 @@ def reached(point: str) -> None:
     asked = os.environ.get("FABRIC_CRASH_AT")
     if not asked or point not in asked.split(","):
         return
-    if point not in POINTS:
-        raise ValueError(f"{point} is not in POINTS")
+    if point not in POINTS + JOB_POINTS:
+        raise ValueError(f"{point} is not in POINTS or JOB_POINTS")
     try:
         descriptor = os.open(f"{os.environ['FABRIC_CRASH_MARK']}.{point}", os.O_CREAT | os.O_EXCL | os.O_WRONLY)
     except FileExistsError:

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from socket import AF_INET, AF_INET6
 from typing import Any
+from urllib.parse import parse_qs
 
 import structlog
 
@@ -28,6 +29,7 @@ class Page:
 
 
 Handler = Callable[[], Page]
+Asked = Callable[[Mapping[str, str]], Page]
 
 
 class Server:
@@ -37,17 +39,25 @@ class Server:
         address: ``host:port``.
         pages: by path, for GET.
         actions: by path, for POST without a body.
+        asked: by path, for GET with a query, of which the first value of each name is handed over.
 
     Raises:
         OSError: the address is taken.
     """
 
     def __init__(
-        self, address: str, pages: Mapping[str, Handler], actions: Mapping[str, Handler] | None = None
+        self,
+        address: str,
+        pages: Mapping[str, Handler],
+        actions: Mapping[str, Handler] | None = None,
+        asked: Mapping[str, Asked] | None = None,
     ) -> None:
         host, _, port = address.rpartition(":")
         host = host.strip("[]")
-        routes = {"GET": dict(pages), "POST": dict(actions or {})}
+        routes = {
+            "GET": {**{path: _unasked(page) for path, page in pages.items()}, **(asked or {})},
+            "POST": {path: _unasked(page) for path, page in (actions or {}).items()},
+        }
 
         class _Requests(BaseHTTPRequestHandler):
             def do_GET(self) -> None:
@@ -79,13 +89,18 @@ def metrics_page(exposition: Callable[[], bytes]) -> Handler:
     return lambda: Page(200, "text/plain; version=0.0.4; charset=utf-8", exposition())
 
 
-def _answer(request: BaseHTTPRequestHandler, routes: Mapping[str, Handler]) -> None:
-    handler = routes.get(request.path.partition("?")[0])
+def _unasked(handler: Handler) -> Asked:
+    return lambda _: handler()
+
+
+def _answer(request: BaseHTTPRequestHandler, routes: Mapping[str, Asked]) -> None:
+    path, _, query = request.path.partition("?")
+    handler = routes.get(path)
     if handler is None:
         page = Page.of_json({"error": "there is no such page", "pages": sorted(routes)}, 404)
     else:
         try:
-            page = handler()
+            page = handler({name: values[0] for name, values in parse_qs(query).items()})
         except Exception:
             structlog.get_logger().exception("a page failed", path=request.path)
             page = Page.of_json({"error": "this page failed; the log says how"}, 500)

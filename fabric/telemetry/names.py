@@ -64,6 +64,12 @@ CONFIG_PROBLEMS = Metric(
     "Problems of the last edit of the configuration; 0 when it was accepted.",
 )
 ONPREM_DEAD = Metric("fabric_onprem_nodes_dead", Kind.GAUGE, "On-prem nodes that are named but not in the cluster.")
+JOBS = Metric(
+    "fabric_jobs", Kind.GAUGE, "Jobs that wait in the queue, and jobs with an attempt that goes on.", ("phase",)
+)
+ADMISSIONS = Metric("fabric_admissions_total", Kind.COUNTER, "Attempts that the queue let start.")
+ATTEMPTS = Metric("fabric_attempts_ended_total", Kind.COUNTER, "Attempts that came to their end, by how.", ("end",))
+ADMIT_SECONDS = Metric("fabric_admit_seconds", Kind.HISTOGRAM, "Duration of the queue's decision alone.", (), _FAST)
 
 # every process that talks to a provider
 PROVIDER_SECONDS = Metric(
@@ -103,6 +109,10 @@ METRICS: tuple[Metric, ...] = (
     ORPHANS,
     CONFIG_PROBLEMS,
     ONPREM_DEAD,
+    JOBS,
+    ADMISSIONS,
+    ATTEMPTS,
+    ADMIT_SECONDS,
     PROVIDER_SECONDS,
     PROVIDER_ERRORS,
     JOINS,
