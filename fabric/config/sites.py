@@ -147,7 +147,7 @@ class GcpNodeType(CloudNodeType):
     accelerators: AtLeastOne | None = Field(default=None, description="how many to attach")
     disk_type: CloudText | None = Field(
         default=None,
-        description="type of the root disk; left out: `pd-balanced`, `hyperdisk-balanced` for families that know no other",
+        description="type of the root disk; left out: the balanced one that the machine family takes",
     )
     max_run: Duration | None = Field(
         default=None,
