@@ -12,7 +12,10 @@ from autoscaler.providers.base import Provider
 GROUP = "elastic_ai_fabric.providers"
 
 # What this distribution registers under GROUP itself, for a checkout that was never installed.
-BUILT_IN = {"sandbox": "autoscaler.providers.sandbox:from_site"}
+BUILT_IN = {
+    "sandbox": "autoscaler.providers.sandbox:from_site",
+    "aws": "autoscaler.providers.aws:from_site",
+}
 
 
 class UnknownSiteKindError(LookupError):
