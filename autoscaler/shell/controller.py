@@ -39,6 +39,8 @@ from fabric.config.schema import Config
 from fabric.config.sites import OnPremSite
 from fabric.journal.base import Draft, Journal
 from fabric.model.events import Event
+from fabric.sovereignty.record import rules_record
+from fabric.sovereignty.widen import RulesBook, widening_facts
 from fabric.telemetry.emit import Metrics, take_over
 from fabric.telemetry.names import REFUSED_TO_END
 
@@ -77,7 +79,8 @@ class Controller:
         self._journal = open_journal(self._config())
         self._purse = Purse(self._config)
         job_book = JobBook()
-        self._book = Book(self._journal, self._purse.take, job_book.take)
+        self._rules = RulesBook()
+        self._book = Book(self._journal, self._purse.take, job_book.take, self._rules.take)
         self._book.refresh()
         self._loop = Loop(self._tick, clock, self._metrics)
         self._jobs = Jobs(
@@ -140,14 +143,8 @@ class Controller:
             asked={"/queue": self._jobs.page},
         )
         try:
-            self._journal.append(
-                [
-                    Draft(
-                        Event.FABRIC_STARTED,
-                        {"process": "controller", "pid": os.getpid(), "config_digest": self._file.digest},
-                    )
-                ]
-            )
+            facts = {"process": "controller", "pid": os.getpid(), "config_digest": self._file.digest}
+            self._journal.append(self._with_rules(Draft(Event.FABRIC_STARTED, facts)))
             self._keep_sites()
             self._jobs.start()
             Lookout(self._look, self._loop.wake, self._loop.stopping).start()
@@ -215,12 +212,24 @@ class Controller:
     def _note(self, found: Reload) -> None:
         facts: dict[str, Any] = {"digest": found.digest, "path": str(self._file.path)}
         if found.outcome is Outcome.CHANGED:
-            self._book.append(Draft(Event.CONFIG_LOADED, facts))
+            self._book.append(*self._with_rules(Draft(Event.CONFIG_LOADED, facts)))
             self._log.info("configuration loaded", changes=found.changes)
         else:
             problems = [str(problem) for problem in found.problems]
             self._book.append(Draft(Event.CONFIG_REJECTED, {**facts, "problems": problems}))
             self._log.error("the edited configuration is not taken; the last good one stays", problems=problems)
+
+    def _with_rules(self, draft: Draft) -> list[Draft]:
+        """The entry that brings the configuration into force, after one for each class that it lets go further.
+
+        What it is compared with comes from the journal, so an edit made while no controller ran is noticed as well.
+        """
+        path, digest, before = str(self._file.path), self._file.digest, self._rules.digest
+        further = self._rules.widened_by(self._config())
+        return [
+            *(Draft(Event.CLASS_WIDENED, widening_facts(item, path, digest, before)) for item in further),
+            Draft(draft.kind, {**draft.data, "rules": rules_record(self._config())}, draft.once),
+        ]
 
     def _keep_sites(self) -> None:
         named = {name for name, site in self._config().sites.items() if not isinstance(site, OnPremSite)}

@@ -13,9 +13,9 @@ from enum import StrEnum
 class Event(StrEnum):
     """Kinds of journal entry. The comment on each lists its data fields."""
 
-    FABRIC_STARTED = "fabric.started"  # process, pid, config_digest
+    FABRIC_STARTED = "fabric.started"  # process, pid, config_digest, rules{} (controller: where data may go)
     FABRIC_STOPPING = "fabric.stopping"  # process
-    CONFIG_LOADED = "config.loaded"  # digest, path
+    CONFIG_LOADED = "config.loaded"  # digest, path, rules{} (where data may go)
     CONFIG_REJECTED = "config.rejected"  # digest, path, problems[]
     DECISION = "decision"  # snapshot (digest and what is needed to recompute), decision, sentences
     LAUNCH_INTENDED = "launch.intended"  # token, site, node_type, offer, zone, market, per_hour, minimum_seconds,
@@ -35,10 +35,10 @@ class Event(StrEnum):
     ORPHAN_FOUND = "orphan.found"  # token, instance, site, cause
     ONPREM_NODE_SEEN = "onprem.seen"  # node, node_type
     ONPREM_NODE_DEAD = "onprem.dead"  # node, node_type, since
-    JOB_SUBMITTED = "job.submitted"  # job, user, team, data_class, needs{}, submission{}, code{}
+    JOB_SUBMITTED = "job.submitted"  # job, user, team, token_id, data_class, needs{}, submission{}, code{}
     JOB_REJECTED = "job.rejected"  # job, user, team, reason, sentence
     JOB_ADMITTED = "job.admitted"  # job, attempt, ray_id, sites[], selector{}, reasons[], price_per_hour,
-    # nodes{} (workers by node), egress, charge, session (of the Ray cluster that is asked)
+    # nodes{} (workers by node), driver, egress, charge, session (of the Ray cluster that is asked)
     JOB_STARTED = "job.started"  # job, attempt, ray_id, ray_job_id (hex id of its driver, where Ray has one yet)
     JOB_RAN_ON = "job.ran_on"  # job, attempt, ray_node_id, instance, site, node_type, market, first_s, last_s
     JOB_DENIED = "job.denied"  # job, ray_job_id, token, site, data_class, sentence (a guard refused a worker)
@@ -47,6 +47,6 @@ class Event(StrEnum):
     ATTEMPT_ENDED = "job.attempt_ended"  # job, attempt, end, message, cause, retry_at (None: not tried again)
     JOB_FINISHED = "job.finished"  # job, phase, message
     JOB_DELETED = "job.deleted"  # job, by
-    CLASS_WIDENED = "class.widened"  # data_class, sites[] (added), path, digest
+    CLASS_WIDENED = "class.widened"  # data_class, sites[] (added), spot (added), path, digest, digest_before
     TOKEN_CREATED = "token.created"  # id, user, team, roles[], sha256, expires_at (None: never), by
     TOKEN_REVOKED = "token.revoked"  # id, by
