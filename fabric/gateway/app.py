@@ -1,18 +1,22 @@
-"""The gateway's HTTP surface: join, lease, health, metrics. Reads requests, asks the registrar, writes answers."""
+"""The gateway's HTTP surface: Ray's Jobs API and dashboard for people, join and lease for nodes, health, metrics."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable, Mapping
+from contextlib import asynccontextmanager, nullcontext
 from typing import Any
 
 import structlog
 from fastapi import FastAPI, Request, Response
-from fastapi.responses import JSONResponse
+from fastapi.responses import JSONResponse, PlainTextResponse
 from starlette.concurrency import run_in_threadpool
 from starlette.exceptions import HTTPException
 
+from fabric.gateway.dashboard import dashboard_routes
+from fabric.gateway.jobs.routes import JobsApi, jobs_routes
 from fabric.gateway.join import Registrar
+from fabric.gateway.openapi import openapi_routes
 from fabric.gateway.refusals import RefusalError, malformed, too_large
 from fabric.gateway.requests import LIMIT, JoinRequest, LeaseRequest, parse
 from fabric.journal.base import JournalUnavailableError
@@ -20,19 +24,34 @@ from fabric.telemetry.emit import Metrics
 from fabric.telemetry.names import JOINS, LEASES
 
 BODY_TIMEOUT_S = 10.0
+# Where Ray's clients call: they show the body of an answer as it is.
+_IN_WORDS = ("/api/", "/dashboard", "/openapi.json")
 
 log = structlog.get_logger()
 
 
-def build_app(registrar: Registrar, health: Callable[[], dict[str, Any]], metrics: Metrics) -> FastAPI:
+def build_app(
+    registrar: Registrar, health: Callable[[], dict[str, Any]], metrics: Metrics, jobs: JobsApi | None = None
+) -> FastAPI:
     """Wire the routes.
 
     Args:
         registrar: what joins and renewals are put to.
         health: facts for ``/healthz``; raises JournalUnavailableError when the journal cannot be read.
         metrics: counted into, and shown on ``/metrics``.
+        jobs: the Jobs API; None for a gateway that only lets nodes in.
     """
-    app = FastAPI(title="fabric gateway", docs_url=None, redoc_url=None, openapi_url=None)
+
+    @asynccontextmanager
+    async def lifespan(_app: FastAPI) -> AsyncIterator[None]:
+        async with jobs.running() if jobs is not None else nullcontext():
+            yield
+
+    app = FastAPI(title="fabric gateway", docs_url=None, redoc_url=None, openapi_url=None, lifespan=lifespan)
+    if jobs is not None:
+        app.include_router(jobs_routes(jobs))
+        app.include_router(dashboard_routes(jobs.callers, jobs.ray))
+        app.include_router(openapi_routes(jobs.callers, app))
 
     @app.post("/v1/join")
     async def join(request: Request) -> Response:
@@ -65,28 +84,36 @@ def build_app(registrar: Registrar, health: Callable[[], dict[str, Any]], metric
             metrics.count(JOINS, result=refusal.code)
         elif request.url.path == "/v1/lease":
             metrics.count(LEASES, answer=refusal.code)
-        log.warning("refused", path=request.url.path, code=refusal.code, sentence=refusal.sentence, peer=peer)
-        return JSONResponse(refusal.body(), status_code=refusal.status)
+        tell = log.info if refusal.status == 404 else log.warning
+        tell("refused", path=request.url.path, code=refusal.code, sentence=refusal.sentence, peer=peer)
+        return _answer(request, refusal)
 
     @app.exception_handler(JournalUnavailableError)
-    async def unavailable(_request: Request, error: JournalUnavailableError) -> Response:
+    async def unavailable(request: Request, error: JournalUnavailableError) -> Response:
         log.error("journal unavailable", error=str(error))
         refusal = RefusalError(
             503, "journal_unavailable", "The journal cannot be used now.", "Ask again; see the gateway's log."
         )
-        return JSONResponse(refusal.body(), status_code=503)
+        return _answer(request, refusal, {"Retry-After": "5"})
 
     @app.exception_handler(HTTPException)
-    async def not_ours(_request: Request, error: HTTPException) -> Response:
+    async def not_ours(request: Request, error: HTTPException) -> Response:
         refusal = RefusalError(
             error.status_code,
             "no_such_route",
             f"{error.detail}.",
-            "The gateway has POST /v1/join, POST /v1/lease, GET /healthz and GET /metrics.",
+            "The gateway has Ray's Jobs API under /api, POST /v1/join, POST /v1/lease, GET /healthz, GET /metrics and "
+            "GET /openapi.json.",
         )
-        return JSONResponse(refusal.body(), status_code=refusal.status, headers=error.headers)
+        return _answer(request, refusal, error.headers)
 
     return app
+
+
+def _answer(request: Request, refusal: RefusalError, headers: Mapping[str, str] | None = None) -> Response:
+    if request.url.path.startswith(_IN_WORDS):
+        return PlainTextResponse(refusal.words(), status_code=refusal.status, headers=headers)
+    return JSONResponse(refusal.body(), status_code=refusal.status, headers=headers)
 
 
 async def _body(request: Request) -> bytes:

@@ -7,6 +7,7 @@ import os
 import platform
 import signal
 import sys
+import threading
 import time
 from collections.abc import Callable, Sequence
 from importlib.metadata import version
@@ -21,10 +22,20 @@ from fabric.config.reload import BadConfigError, ConfigFile
 from fabric.config.schema import Config
 from fabric.gateway.app import build_app
 from fabric.gateway.book import Book
+from fabric.gateway.callers import Callers
 from fabric.gateway.credentials import Credentials
+from fabric.gateway.jobs.desk import JobDesk
+from fabric.gateway.jobs.drivers import Drivers
+from fabric.gateway.jobs.logs import JobLogs
+from fabric.gateway.jobs.packages import PackageStore
+from fabric.gateway.jobs.queue_watch import QueueWatch
+from fabric.gateway.jobs.ray import RayClient
+from fabric.gateway.jobs.register import JobRegister
+from fabric.gateway.jobs.routes import JobsApi
 from fabric.gateway.join import Cluster, Registrar
 from fabric.gateway.lease import ControllerWatch, Leases
 from fabric.gateway.refusals import Versions
+from fabric.identity.authenticators import authenticator
 from fabric.journal.base import Journal, JournalUnavailableError
 from fabric.journal.stores import open_journal
 from fabric.telemetry.emit import Metrics, configure_logging
@@ -69,7 +80,8 @@ def _serve(file: ConfigFile, journal: Journal) -> None:
     book = Book(journal)
     book.refresh()
     watch = ControllerWatch(f"http://{config.listen.controller}/healthz", book, config.burst.lease)
-    leases = Leases(_lease_of(file), watch.seen_at)
+    follower = _ConfigFollower(file)
+    leases = Leases(lambda: file.current.burst.lease, watch.seen_at)
     cluster = Cluster(f"{config.ray.address}:{config.ray.port}", here())
     credentials = Credentials(Path(config.fabric.state))
     registrar = Registrar(journal, book, credentials, cluster, leases, time.time)
@@ -78,13 +90,63 @@ def _serve(file: ConfigFile, journal: Journal) -> None:
         seq = journal.last_seq()
         return {"ok": True, "pid": os.getpid(), "journal_seq": seq, "controller_seen_at": watch.seen_at()}
 
-    app = build_app(registrar, health, Metrics())
+    metrics = Metrics()
+    jobs = jobs_api(journal, lambda: file.current, credentials.cluster_token, metrics, time.time)
+    app = build_app(registrar, health, metrics, jobs)
     watch.start()
+    follower.start()
+    jobs.register.start()
     log.info("gateway listens", address=config.listen.gateway)
     try:
         uvicorn.Server(_listen(config, app)).run()
     finally:
+        jobs.register.stop()
+        follower.stop()
         watch.stop()
+
+
+def jobs_api(
+    journal: Journal,
+    config: Callable[[], Config],
+    cluster_token: Callable[[], str],
+    metrics: Metrics,
+    clock: Callable[[], float],
+) -> JobsApi:
+    """Wire the Jobs API. All of the journal is read before this returns.
+
+    Args:
+        journal: where jobs and tokens are kept.
+        config: the configuration in force; its state directory and addresses are taken once.
+        cluster_token: what Ray itself asks for.
+        metrics: counted into.
+        clock: Unix seconds.
+
+    Raises:
+        JournalUnavailableError: the journal cannot be read.
+        OSError: the folder for packages cannot be used.
+    """
+    state = Path(config().fabric.state)
+    register = JobRegister(journal)
+    register.refresh()
+
+    def limits() -> tuple[int, int]:
+        return config().access.upload, config().access.uploads
+
+    packages = PackageStore(state / "packages", limits, register.needs_package, clock)
+    ray = RayClient(lambda: config().ray.dashboard, cluster_token)
+    queue = QueueWatch(lambda: f"http://{config().listen.controller}/queue")
+    return JobsApi(
+        callers=Callers(authenticator(config, journal, clock), config),
+        desk=JobDesk(journal, register, packages, config, clock),
+        register=register,
+        packages=packages,
+        queue=queue,
+        drivers=Drivers(ray, state, register),
+        logs=JobLogs(state, ray, register, queue),
+        ray=ray,
+        config=config,
+        metrics=metrics,
+    )
 
 
 def _listen(config: Config, app: Any) -> uvicorn.Config:
@@ -107,18 +169,24 @@ def _listen(config: Config, app: Any) -> uvicorn.Config:
     return options
 
 
-def _lease_of(file: ConfigFile) -> Callable[[], float]:
-    """The configured lease length, from a file that may be edited while we run."""
-    looked_at = time.monotonic()
+class _ConfigFollower:
+    """Looks at the configuration file beside the requests, so that an edit counts without a restart."""
 
-    def lease_s() -> float:
-        nonlocal looked_at
-        if time.monotonic() - looked_at > RELOAD_EVERY_S:
-            looked_at = time.monotonic()
-            file.poll()
-        return file.current.burst.lease
+    def __init__(self, file: ConfigFile) -> None:
+        self._file = file
+        self._stopped = threading.Event()
+        self._thread = threading.Thread(target=self._follow, name="config-follower", daemon=True)
 
-    return lease_s
+    def start(self) -> None:
+        self._thread.start()
+
+    def stop(self) -> None:
+        self._stopped.set()
+        self._thread.join()
+
+    def _follow(self) -> None:
+        while not self._stopped.wait(RELOAD_EVERY_S):
+            self._file.poll()
 
 
 if __name__ == "__main__":

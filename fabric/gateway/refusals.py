@@ -22,6 +22,10 @@ class RefusalError(Exception):
         self.sentence = sentence
         self.remedy = remedy
 
+    def words(self) -> str:
+        """What is wrong and what to do, as text."""
+        return f"{self.sentence} {self.remedy}".strip()
+
     def body(self) -> dict[str, dict[str, str]]:
         """Make the JSON body of the answer."""
         return {"error": {"code": self.code, "sentence": self.sentence, "remedy": self.remedy}}

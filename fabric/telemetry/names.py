@@ -85,6 +85,7 @@ PROVIDER_ERRORS = Metric(
 # gateway
 JOINS = Metric("fabric_joins_total", Kind.COUNTER, "Join requests by result.", ("result",))
 LEASES = Metric("fabric_lease_renewals_total", Kind.COUNTER, "Lease renewals by answer.", ("answer",))
+SUBMISSIONS = Metric("fabric_submissions_total", Kind.COUNTER, "Job submissions by result.", ("result",))
 
 # reaper
 SWEEPS = Metric("fabric_sweeps_total", Kind.COUNTER, "Sweeps of the reaper by site and result.", ("site", "result"))
@@ -117,6 +118,7 @@ METRICS: tuple[Metric, ...] = (
     PROVIDER_ERRORS,
     JOINS,
     LEASES,
+    SUBMISSIONS,
     SWEEPS,
     REAPED,
 )
