@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass, field
+from typing import Protocol
 
 from fabric.admission.values import Admission, Doomed, Preemption, Waiting
 from fabric.model.demand import Demand, Gang
-
-Explain = Callable[[str], Waiting | None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,8 +23,21 @@ class BurstDemand:
     gangs: tuple[Gang, ...] = ()
 
 
-def _nobody_waits(job: str) -> None:
-    del job
+class Waiters(Protocol):
+    """Everybody who waits, as the decision saw it."""
+
+    def waiting(self, job: str) -> Waiting | None:
+        """Why a job waits; None where it does not."""
+        ...
+
+    def everyone(self) -> Iterator[Waiting]:
+        """The line in order, then those who are aside."""
+        ...
+
+    @property
+    def length(self) -> int:
+        """Jobs in the line."""
+        ...
 
 
 @dataclass(frozen=True)
@@ -35,12 +47,12 @@ class Outcome:
     Attributes:
         at: Unix seconds.
         admissions: what may start, in the order in which it was decided.
-        preemptions: running attempts to stop. The job they make room for is admitted by a later decision.
+        preemptions: running attempts to stop. The job they make room for is admitted by a later decision; until they
+            are gone, name them in ``Capacity.stopping``.
         doomed: waiting jobs to fail.
         head: the first job of the line that has no room; ``""`` for none.
         burst: what the burst engine is told of.
-        line: waiting jobs that could run, in order; ``waiting`` explains each.
-        aside: waiting jobs that are not in the line: dependency, back-off, never fits.
+        line: everybody who waits.
     """
 
     at: float
@@ -49,21 +61,16 @@ class Outcome:
     doomed: tuple[Doomed, ...] = ()
     head: str = ""
     burst: BurstDemand = BurstDemand()
-    explain: Explain = field(default=_nobody_waits, repr=False, compare=False)
-    line: Callable[[], tuple[str, ...]] = field(default=tuple, repr=False, compare=False)
-    aside: Mapping[str, Waiting] = field(default_factory=dict[str, Waiting], repr=False, compare=False)
+    line: Waiters | None = field(default=None, repr=False, compare=False)
 
     def waiting(self, job: str) -> Waiting | None:
         """Why ``job`` waits; None where it does not (it was admitted, is over, or is not known)."""
-        return self.aside.get(job) or self.explain(job)
+        return self.line.waiting(job) if self.line else None
 
     def everyone(self) -> Iterator[Waiting]:
-        """Every waiting job: the line in order, then those aside."""
-        for job in self.line():
-            waiting = self.waiting(job)
-            if waiting is not None:
-                yield waiting
-        yield from self.aside.values()
+        """Every waiting job: the line in order, then those aside (dependency, back-off, never fits)."""
+        if self.line:
+            yield from self.line.everyone()
 
 
 def burst_demand(outcome: Outcome) -> BurstDemand:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -23,6 +24,7 @@ class Attempt:
         admitted_at: Unix seconds.
         sites: where it may run.
         nodes: node to the number of its workers that were counted there when it was admitted.
+        driver: node on which its driver was counted; ``""`` where it needs nothing.
         price_per_hour: micro-USD an hour that its paid capacity was expected to cost; 0 at home.
         egress: micro-USD for fetching its data, once.
         charge: GPUs' worth of the cluster that its team is charged with while it runs.
@@ -38,6 +40,7 @@ class Attempt:
     admitted_at: float
     sites: tuple[str, ...] = ()
     nodes: Mapping[str, int] = field(default_factory=dict[str, int])
+    driver: str = ""
     price_per_hour: int = 0
     egress: int = 0
     charge: float = 0.0
@@ -58,7 +61,7 @@ class JobRecord:
         request: the submission.
         phase: where it stands.
         attempts: in order; the last may still run.
-        not_before: Unix seconds before which a retry is not made; 0 for none.
+        not_before: Unix seconds before which a retry is not made; 0 for none, infinite where none is made.
         stop_asked_by: who asked it to stop; ``""`` for nobody.
         message: the last word on it: of Ray, or of the queue.
         ended_at: Unix seconds; None while it is not over.
@@ -118,6 +121,7 @@ def _after(record: JobRecord, kind: str, data: Mapping[str, Any], at: float) -> 
                 admitted_at=at,
                 sites=tuple(data["sites"]),
                 nodes=data.get("nodes", {}),
+                driver=data.get("driver", ""),
                 price_per_hour=data["price_per_hour"],
                 egress=data.get("egress", 0),
                 charge=data.get("charge", 0.0),
@@ -165,6 +169,6 @@ def _attempt_over(record: JobRecord, data: Mapping[str, Any], at: float) -> JobR
         record,
         phase=JobPhase.WAITING,
         attempts=(*record.attempts[:-1], over),
-        not_before=data["retry_at"] or 0.0,
+        not_before=math.inf if data["retry_at"] is None else data["retry_at"],
         message=data["message"],
     )

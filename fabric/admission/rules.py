@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from fabric.admission.values import ClassRules, DatasetRules, QueueRules, TeamRules
-from fabric.config.schema import HOME_ONLY, BudgetBlock, Config, TeamBlock
+from fabric.config.schema import HOME_ONLY, BudgetBlock, Config, TeamBlock, ThresholdBlock
 from fabric.money.budgets import BudgetRule
 from fabric.sovereignty.rules import allowed_sites, is_home
 
@@ -25,9 +25,20 @@ def queue_rules(config: Config) -> QueueRules:
         datasets={
             name: DatasetRules(dataset.site, dataset.size, dataset.egress) for name, dataset in config.datasets.items()
         },
+        baseline=tuple(_threshold(threshold) for threshold in config.burst.baseline),
         half_life_s=config.queue.half_life,
         preemption=config.queue.preemption,
     )
+
+
+def _threshold(block: ThresholdBlock) -> str:
+    """``4 GPUs deep for 300 s``."""
+    deep = " and ".join(
+        f"{amount:g} {unit}{'' if amount == 1 else 's'}"
+        for amount, unit in ((block.gpus, "GPU"), (block.cpus, "CPU"))
+        if amount
+    )
+    return f"{deep or 'anything'} deep for {block.for_:g} s"
 
 
 def _of(team: str, budgets: Iterable[BudgetBlock]) -> tuple[BudgetRule, ...]:

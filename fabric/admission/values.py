@@ -51,11 +51,13 @@ class Capacity:
         rooms: every node, any order.
         node_types: every type of the configuration by name, your own ones too: they say what could ever fit.
         offers: what can be bought now, without the offers that are refused at present.
+        stopping: running jobs that have been asked to give way and are not gone yet.
     """
 
     rooms: tuple[Room, ...] = ()
     node_types: Mapping[str, NodeType] = field(default_factory=dict[str, NodeType])
     offers: tuple[Offer, ...] = ()
+    stopping: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,6 +107,7 @@ class QueueRules:
         teams: by name; a team that is not named has ``default_team``.
         classes: by name; a class that is not named may run nowhere.
         datasets: by name.
+        baseline: when the burst opens, each threshold in plain words.
         half_life_s: how fast past use stops to count.
         preemption: whether restartable jobs give way.
     """
@@ -114,6 +117,7 @@ class QueueRules:
     default_team: TeamRules = TeamRules()
     classes: Mapping[str, ClassRules] = field(default_factory=dict[str, ClassRules])
     datasets: Mapping[str, DatasetRules] = field(default_factory=dict[str, DatasetRules])
+    baseline: tuple[str, ...] = ()
     half_life_s: float = HALF_LIFE_S
     preemption: bool = True
 
@@ -148,6 +152,7 @@ class WaitReason(StrEnum):
     NEVER_FITS = "never_fits"
     OVER_QUOTA = "over_quota"  # larger than all that its team may ever hold
     STOP_ASKED = "stop_asked"
+    ENDING = "ending"  # its last attempt is over, its result is about to be written
 
 
 NEVER = frozenset({WaitReason.NO_SITE, WaitReason.NEVER_FITS, WaitReason.OVER_QUOTA})
@@ -159,6 +164,7 @@ class DoomReason(StrEnum):
     DEPENDENCY_FAILED = "dependency_failed"
     DEPENDENCY_UNKNOWN = "dependency_unknown"
     DEPENDENCY_DELETED = "dependency_deleted"
+    DEPENDENCY_CYCLE = "dependency_cycle"
 
 
 @dataclass(frozen=True, slots=True)
@@ -170,6 +176,7 @@ class Admission:
         sites: where it may run: one site for a declared job, all that its class allows for an undeclared one.
         selector: Ray label selector that says the same.
         nodes: node to the number of workers that were counted there; a proof that it fits, not an order to Ray.
+        driver: node on which the driver was counted; ``""`` where it needs nothing.
         price_per_hour: what its share of paid machines costs; 0 at home.
         egress: what fetching its data costs, once.
         charge: GPUs' worth of the cluster that its team is charged with while it runs, for the fair share.
@@ -182,6 +189,7 @@ class Admission:
     sites: tuple[str, ...]
     selector: Mapping[str, str]
     nodes: Mapping[str, int] = field(default_factory=dict[str, int])
+    driver: str = ""
     price_per_hour: MicroUSD = 0
     egress: MicroUSD = 0
     charge: float = 0.0
@@ -217,6 +225,7 @@ class Away:
         site, node_type, offer: the cheapest that fits.
         nodes: how many of them it takes.
         per_hour: price of its share of them.
+        egress: price of fetching its data, once.
         cost: expected price of the whole run, egress included; None where its runtime is not known.
         boot_s: from the purchase to the joined node.
     """
@@ -226,6 +235,7 @@ class Away:
     offer: str
     nodes: int
     per_hour: MicroUSD
+    egress: MicroUSD
     cost: MicroUSD | None
     boot_s: float
 

@@ -41,6 +41,7 @@ def admission_data(admission: Admission) -> dict[str, Any]:
         "reasons": [admission_sentence(admission)],
         "price_per_hour": admission.price_per_hour,
         "nodes": dict(admission.nodes),
+        "driver": admission.driver,
         "egress": admission.egress,
         "charge": admission.charge,
     }
