@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import getpass
 import os
 import subprocess
 import sys
@@ -13,7 +14,15 @@ from pathlib import Path
 from fabric.cli import ports
 from fabric.cli.context import Context, get_json
 from fabric.cli.exits import CliError, Exit
-from fabric.cli.programs import LocalNode, environment, local_nodes, programs, sandbox_sites, token_path
+from fabric.cli.programs import (
+    LocalNode,
+    environment,
+    local_nodes,
+    programs,
+    sandbox_sites,
+    token_path,
+    user_token_path,
+)
 from fabric.cli.run_dir import Record, RunDir
 from fabric.cli.steps import Steps
 from fabric.cli.supervisor import Supervisor, render, start
@@ -51,6 +60,7 @@ def prepare(context: Context) -> Prepared:
         for directory in (state, conf.parent, log_dir):
             directory.mkdir(mode=0o700, parents=True, exist_ok=True)
         _make_secrets(state)
+        _make_user_token(config, context.config_path)
         run.create(Record(str(context.config_path), str(state), time.time()), context.config_path.read_bytes())
         text = render(run, log_dir, programs(config, context.config_path), environment(run, config))
         conf.touch(mode=0o600)
@@ -110,9 +120,9 @@ def await_healthy(prepared: Prepared, steps: Steps, timeout_s: float) -> None:
 def ray_environment(config: Config) -> dict[str, str]:
     """What a shell needs so that the unmodified ``ray`` command line talks to this fabric."""
     return {
-        "RAY_API_SERVER_ADDRESS": f"http://{config.ray.dashboard}",
+        "RAY_API_SERVER_ADDRESS": ports.gateway_url(config),
         "RAY_AUTH_MODE": "token",
-        "RAY_AUTH_TOKEN_PATH": str(token_path(Path(config.fabric.state))),
+        "RAY_AUTH_TOKEN_PATH": str(user_token_path(Path(config.fabric.state))),
     }
 
 
@@ -163,6 +173,22 @@ def _make_secrets(state: Path) -> None:
     cluster_token_file(state)
     Credentials(state)
     os.chmod(state / "secrets", 0o700)  # noqa: PTH101
+
+
+def _make_user_token(config: Config, config_path: Path) -> None:
+    """A token for whoever starts the fabric, so that the jobs of this machine's operator are somebody's, too."""
+    from fabric.identity.issue import first_operator_token
+    from fabric.journal.base import JournalUnavailableError
+    from fabric.journal.stores import open_journal
+
+    try:
+        journal = open_journal(config.fabric.journal, "up", config_path.parent)
+        try:
+            first_operator_token(Path(config.fabric.state), journal, getpass.getuser())
+        finally:
+            journal.close()
+    except JournalUnavailableError as error:
+        raise CliError(Exit.UNAVAILABLE, str(error), "Nothing was started.") from error
 
 
 def _head_answers(config: Config) -> str | None:

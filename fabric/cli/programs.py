@@ -128,6 +128,11 @@ def token_path(state: Path) -> Path:
     return state / "secrets" / "cluster.token"
 
 
+def user_token_path(state: Path) -> Path:
+    """Where the token of whoever started the fabric is kept, with which that person submits jobs."""
+    return state / "secrets" / "user.token"
+
+
 def _module(name: str) -> tuple[str, ...]:
     return (sys.executable, "-m", name)
 

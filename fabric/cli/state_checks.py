@@ -13,7 +13,7 @@ from pathlib import Path
 
 from fabric.cli.checks import FAIL, OK, WARN, Check, Finding
 from fabric.cli.context import Context
-from fabric.cli.programs import sandbox_sites, token_path
+from fabric.cli.programs import sandbox_sites, token_path, user_token_path
 from fabric.cli.run_dir import RunDir
 
 OUR_PACKAGES = ("fabric", "autoscaler")
@@ -72,7 +72,7 @@ def state_directory(context: Context) -> Iterator[Finding]:
 
 
 def cluster_token(context: Context) -> Iterator[Finding]:
-    """The token of the Ray cluster is there once the fabric has been started, and this shell uses no other."""
+    """The token of the Ray cluster is there once the fabric has been started, and this shell has a good one."""
     path = token_path(context.state_dir)
     if not path.exists():
         if RunDir.of(context.config_path).record() is None:
@@ -91,15 +91,18 @@ def cluster_token(context: Context) -> Iterator[Finding]:
             f"Run: fabric down; rm {path}; fabric up makes a new one.",
         )
         return
+    own = user_token_path(context.state_dir)
     elsewhere = os.environ.get("RAY_AUTH_TOKEN_PATH", "")
     other = os.environ.get("RAY_AUTH_TOKEN", "")
-    if (other and other != token) or (not other and elsewhere and not _same_file(Path(elsewhere), path)):
+    known = any(_same_file(Path(elsewhere), file) for file in (own, path))
+    # Tokens of users are known to the gateway alone; one that expired is refused there, with a sentence.
+    if (other and other != token and not other.startswith("fab_")) or (not other and elsewhere and not known):
         variable = "RAY_AUTH_TOKEN" if other else "RAY_AUTH_TOKEN_PATH"
         yield Finding(
             "cluster token",
             WARN,
             f"{variable} of this shell names another token, so its ray command cannot talk to this fabric",
-            f"Run: unset RAY_AUTH_TOKEN; export RAY_AUTH_MODE=token RAY_AUTH_TOKEN_PATH={path}",
+            f"Run: unset RAY_AUTH_TOKEN; export RAY_AUTH_MODE=token RAY_AUTH_TOKEN_PATH={own}",
         )
     else:
         yield Finding("cluster token", OK, f"in {path}")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import signal
 from contextlib import suppress
+from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING
 
@@ -77,7 +78,7 @@ def _tell(prepared: Prepared, as_json: bool) -> None:
             "gateway": listen.gateway,
             "controller": listen.controller,
             "reaper": listen.reaper,
-            "dashboard": prepared.config.ray.dashboard,
+            "dashboard": f"{exports['RAY_API_SERVER_ADDRESS']}/dashboard/",
             "logs": str(prepared.log_dir),
             "environment": exports,
         }
@@ -86,7 +87,13 @@ def _tell(prepared: Prepared, as_json: bool) -> None:
         click.echo("\nSubmit jobs with Ray's own command line, after:\n")
         for name, value in exports.items():
             click.echo(f"  export {name}={value}")
-        click.echo("  ray job submit --working-dir jobs -- python sweep.py\n")
+        url = exports["RAY_API_SERVER_ADDRESS"]
+        verify = ""
+        if url.startswith("https:"):
+            # The gateway's certificate is its own, as nodes pin it; Ray's command line has to be shown it.
+            verify = f"--verify {Path(prepared.config.fabric.state) / 'secrets' / 'gateway.crt'} "
+        click.echo(f"  ray job submit {verify}--working-dir jobs -- python sweep.py\n")
+        click.echo(f"Ray's dashboard: {url}/dashboard/ (it asks for the token in that file)")
         click.echo(f"Logs: {prepared.log_dir}\nSee it: fabric status    Stop it: fabric down")
 
 
