@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from autoscaler.core import baseline, drain
+from autoscaler.core.leaving import held_to_their_sites
 from autoscaler.core.offers import Allowance, Quote, quotes_by_type
 from autoscaler.core.planning import planning
 from autoscaler.core.policies.base import Policy, Waiting, Worth
@@ -27,6 +28,7 @@ def decide(snapshot: Snapshot, policy: Policy, now: float) -> Decision:
         policy: which waiting work is worth buying for.
         now: Unix seconds.
     """
+    snapshot, as_asked = held_to_their_sites(snapshot)
     leaving = drain.leaving(snapshot, now)
     gone = {node.node_id for node in leaving}
 
@@ -58,7 +60,7 @@ def decide(snapshot: Snapshot, policy: Policy, now: float) -> Decision:
     drains = drain.least_disruptive_first([*leaving, *spare])
 
     launches = launches_of(snapshot, plan, quotes, allowed, depth, state)
-    refused = refusals_of(snapshot, findings, plan, worth, is_open)
+    refused = refusals_of(snapshot, findings, plan, worth, is_open, as_asked)
     return Decision(
         at=now,
         launches=launches,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from types import MappingProxyType
 
 from autoscaler.core.offers import Allowance, Quote
 from autoscaler.core.planner.plan import Plan, Purchase, Task, make_plan
@@ -97,9 +98,25 @@ def launches_of(
     )
 
 
-def refusals_of(snapshot: Snapshot, findings: Findings, plan: Plan, worth: Worth, is_open: bool) -> Refused:
-    """Why each piece of work that found no place is not bought for, and other facts worth saying."""
-    why = _Why(snapshot, findings, plan, is_open)
+def refusals_of(
+    snapshot: Snapshot,
+    findings: Findings,
+    plan: Plan,
+    worth: Worth,
+    is_open: bool,
+    as_asked: Mapping[Shape, Shape] = MappingProxyType({}),
+) -> Refused:
+    """Why each piece of work that found no place is not bought for, and other facts worth saying.
+
+    Args:
+        snapshot: the world.
+        findings: what found no place without buying.
+        plan: what found none with it.
+        worth: what the policy would have bought for.
+        is_open: whether the baseline lets anything be bought.
+        as_asked: shapes that were held to the default's sites, to what was asked for.
+    """
+    why = _Why(snapshot, findings, plan, is_open, as_asked)
     refused = Refused(refusals=(*_facts(snapshot), *why.queue()))
     for index, left in plan.left.items():
         demand = snapshot.demands[index]
@@ -145,8 +162,11 @@ def describe(shape: Shape) -> str:
 class _Why:
     """Reasons for work that found no place, worked out once per shape."""
 
-    def __init__(self, snapshot: Snapshot, findings: Findings, plan: Plan, is_open: bool) -> None:
+    def __init__(
+        self, snapshot: Snapshot, findings: Findings, plan: Plan, is_open: bool, as_asked: Mapping[Shape, Shape]
+    ) -> None:
         self._snapshot, self._findings, self._plan = snapshot, findings, plan
+        self._as_asked = as_asked
         self._is_open = is_open
         self._home = [kind for kind in snapshot.node_types.values() if not kind.launchable]
         self._away = [kind for kind in snapshot.node_types.values() if kind.launchable]
@@ -200,7 +220,8 @@ class _Why:
 
     def _nowhere(self, shapes: Sequence[Shape]) -> tuple[ReasonCode, ...]:
         """Why there is no place off-prem for these shapes: it is forbidden, or nothing is large enough."""
-        forbidden = all(any(could_hold(kind, [(shape, 1)]) for kind in self._away) for shape in shapes)
+        asked = [self._as_asked.get(shape, shape) for shape in shapes]
+        forbidden = all(any(could_hold(kind, [(shape, 1)]) for kind in self._away) for shape in asked)
         at_home = all(self.fits_at_home(shape) for shape in shapes)
         if at_home:
             return (ReasonCode.STAYS_HOME,) if forbidden else (ReasonCode.FITS_AT_HOME,)

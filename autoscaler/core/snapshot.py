@@ -68,6 +68,7 @@ class Snapshot:
         gangs: unplaced placement groups.
         constraints: ``request_resources``: what the cluster must be able to hold whether used or not.
         offers: what can be bought, any order.
+        may_leave_by_name: sites other than home that work may use which names its sites with a label selector.
         priced: machines are bought through offers only; without one, nothing is. False where there are no prices
             at all (Ray's own behaviour).
         refused: capacity refusals still in force.
@@ -91,5 +92,6 @@ class Snapshot:
     unneeded_since: Mapping[str, float] = field(default_factory=dict[str, float])
     budgets: tuple[BudgetRoom, ...] = ()
     may_leave_to: frozenset[str] | None = None
+    may_leave_by_name: frozenset[str] = frozenset()
     priced: bool = False
     stopping: bool = False

@@ -188,8 +188,9 @@ class Brain:
             baseline=self._baseline,
             unneeded_since=self._unneeded_since,
             budgets=tuple(self._budgets(now)),
-            # Ray names no job on its demand, so the default class speaks for all of it.
+            # Ray names no job on its demand: the default class speaks for all of it that names no sites itself.
             may_leave_to=may_leave_to(config, config.defaults.data_class),
+            may_leave_by_name=frozenset().union(*(may_leave_to(config, name) for name in config.data_classes)),
         )
 
     def _on_sale(self) -> list[Offer]:

@@ -13,21 +13,27 @@ import asyncio
 import os
 import re
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
+from concurrent.futures import Future
 from pathlib import Path
+from typing import Any
 from urllib.parse import quote
 
 import aiohttp
 import structlog
 
+from autoscaler.shell.ray_jobs import RayJob, RayJobs, RayRefusedError, RayUnreachableError
 from fabric.admission.records import Attempt, JobRecord
 
 HEAD_BYTES = 32 * 1024 * 1024
 TAIL_BYTES = 32 * 1024 * 1024
 _GAP = re.compile(rb"\n\[fabric: (\d{15}) bytes are left out here\]\n")
 _GAP_LINE = "\n[fabric: {:015d} bytes are left out here]\n"
+# The rest of a log up to this is read in one piece when the job is over; of a longer one Ray sends the end.
+_READ_WHOLE = 8 * 1024 * 1024
 # Once a job is over Ray closes its log by itself, within two seconds.
 _LAST_LINES_S = 10.0
+_PATIENCE_S = 5.0
 
 
 def log_file(state: Path, job: str, attempt: int) -> Path:
@@ -97,12 +103,14 @@ class JobLogs:
     """``Follower`` that copies logs, one WebSocket for each running attempt, all in one thread.
 
     Args:
+        ray: Ray's Jobs API.
         address: ``host:port`` of Ray's dashboard.
         token: file with the cluster token.
         state: the state directory.
     """
 
-    def __init__(self, address: Callable[[], str], token: Path, state: Callable[[], Path]) -> None:
+    def __init__(self, ray: RayJobs, address: Callable[[], str], token: Path, state: Callable[[], Path]) -> None:
+        self._ray = ray
         self._address = address
         self._token = token
         self._state = state
@@ -123,21 +131,42 @@ class JobLogs:
             self._thread.join(5)
         self._loop.close()
 
-    def look(self, record: JobRecord, attempt: Attempt, *, last: bool) -> None:
-        """See ``Follower``. The last look waits until all of the log is there, or cannot be had."""
+    def look(self, record: JobRecord, attempt: Attempt, job: RayJob) -> None:
+        """See ``Follower``. The last look returns when all of the log is there, or cannot be had."""
         file = LogFile(log_file(self._state(), record.request.job, attempt.number))
-        done = asyncio.run_coroutine_threadsafe(self._follow(attempt.ray_id, file, last), self._loop)
-        if last:
-            done.result(_LAST_LINES_S + 5)
+        if not job.is_over:
+            self._call(self._follow(attempt.ray_id, file))
+        elif file.copied() < _READ_WHOLE:
+            self._call(self._leave(attempt.ray_id, 0.0)).result(_PATIENCE_S)
+            self._rest(attempt.ray_id, file)
+        else:
+            self._call(self._follow(attempt.ray_id, file))
+            self._call(self._leave(attempt.ray_id, _LAST_LINES_S)).result(_LAST_LINES_S + _PATIENCE_S)
 
-    async def _follow(self, ray_id: str, file: LogFile, last: bool) -> None:
+    def _call(self, work: Coroutine[Any, Any, None]) -> Future[None]:
+        return asyncio.run_coroutine_threadsafe(work, self._loop)
+
+    def _rest(self, ray_id: str, file: LogFile) -> None:
+        """What was printed since the last line that was copied, without waiting for Ray to close the log."""
+        try:
+            content = (self._ray.log(ray_id) or "").encode(errors="replace")
+        except (RayRefusedError, RayUnreachableError) as error:
+            self._log.info("the end of a job's log cannot be had", ray_id=ray_id, error=str(error))
+            return
+        if fresh := content[file.copied() :]:
+            file.append(fresh)
+
+    async def _follow(self, ray_id: str, file: LogFile) -> None:
         copy = self._copies.get(ray_id)
         if copy is None or copy.done():
-            copy = self._copies[ray_id] = asyncio.ensure_future(self._copy(ray_id, file))
-        if last:
-            await asyncio.wait([copy], timeout=_LAST_LINES_S)
+            self._copies[ray_id] = asyncio.ensure_future(self._copy(ray_id, file))
+
+    async def _leave(self, ray_id: str, wait_s: float) -> None:
+        copy = self._copies.pop(ray_id, None)
+        if copy is not None:
+            await asyncio.wait([copy], timeout=wait_s)
             copy.cancel()
-            self._copies.pop(ray_id, None)
+            await asyncio.gather(copy, return_exceptions=True)
 
     async def _copy(self, ray_id: str, file: LogFile) -> None:
         """Copy until Ray closes the log, or the connection breaks: then the next look begins again."""

@@ -61,8 +61,8 @@ _SENTENCE = 500
 class Follower(Protocol):
     """Something that is kept of an attempt while it runs: its log, the nodes it is on."""
 
-    def look(self, record: JobRecord, attempt: Attempt, *, last: bool) -> None:
-        """Bring it up to date; ``last``: for the last time."""
+    def look(self, record: JobRecord, attempt: Attempt, job: RayJob) -> None:
+        """Bring it up to date; for the last time when the job is over."""
         ...
 
 
@@ -216,7 +216,7 @@ class JobWatch:
             self._ask_to_stop(attempt, notes)
         if attempt.started_at is not None:
             for follower in self._followers:
-                follower.look(record, attempt, last=False)
+                follower.look(record, attempt, job)
 
     def _submitted(self, record: JobRecord, attempt: Attempt, notes: _Notes) -> bool:
         """Whether Ray has the attempt now; if not, it is to be tried again, or has been ended."""
@@ -301,7 +301,7 @@ class JobWatch:
         notes.over_since = notes.over_since or now
         if attempt.started_at is not None:
             for follower in self._followers:
-                follower.look(record, attempt, last=True)
+                follower.look(record, attempt, job)
         touched = {*self._jobs.ran_on(record.request.job, attempt.number), job.driver_node} - {""}
         lost = self._places.lost(touched, attempt.admitted_at)
         if not any(node.gone for node in lost) and may_be_a_lost_node(job) and now - notes.over_since < NODES_LAG_S:

@@ -63,7 +63,7 @@ class Jobs:
 
         ray = RayJobs(dashboard, token)
         self._places = Places(config, book.record, clock)
-        self._logs = JobLogs(dashboard, token, lambda: state)
+        self._logs = JobLogs(ray, dashboard, token, lambda: state)
         self._watch = JobWatch(
             book,
             jobs,

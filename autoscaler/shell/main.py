@@ -15,6 +15,8 @@ from fabric.journal.base import Journal, JournalUnavailableError
 from fabric.journal.stores import open_journal
 from fabric.telemetry.emit import configure_logging
 
+_PATIENCE_WITH_THE_HEAD_S = str(7 * 86400)
+
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run until SIGTERM. Returns 0, 2 for a bad configuration, 3 for a journal or an address that cannot be had."""
@@ -25,6 +27,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     configure_logging("controller")
     # Ray reads this once, when it is imported.
     os.environ["RAY_AUTH_MODE"] = "token"
+    # Ray ends a process whose head is away for a minute. This one waits: the queue and the machines still need it.
+    os.environ.setdefault("RAY_gcs_rpc_server_reconnect_timeout_s", _PATIENCE_WITH_THE_HEAD_S)
     from autoscaler.shell.controller import Controller
 
     def journal(config: Config) -> Journal:

@@ -14,7 +14,7 @@ from typing import Any
 from autoscaler.shell.book import Book
 from autoscaler.shell.job_book import JobBook
 from autoscaler.shell.places import Places
-from autoscaler.shell.ray_jobs import STATE_ROWS, RayJobs
+from autoscaler.shell.ray_jobs import STATE_ROWS, RayJob, RayJobs
 from fabric.admission.records import Attempt, JobRecord
 from fabric.journal.base import Draft
 from fabric.model.events import Event
@@ -24,6 +24,7 @@ _EVERY_S = 2.0
 _SHARE = 20
 # A node that is still in use is written again only after this long, and at the end.
 _WRITE_AGAIN_S = 300.0
+_NEW_S = 0.001
 
 Span = tuple[float, float]
 
@@ -47,23 +48,24 @@ class RanOn:
         self._clock = clock
         self._next: dict[str, float] = {}
 
-    def look(self, record: JobRecord, attempt: Attempt, *, last: bool) -> None:
+    def look(self, record: JobRecord, attempt: Attempt, job: RayJob) -> None:
         """See ``Follower``."""
         now = self._clock()
-        if not attempt.ray_job_id or (not last and now < self._next.get(attempt.ray_id, 0.0)):
+        if not job.is_over and now < self._next.get(attempt.ray_id, 0.0):
             return
         begun = perf_counter()
-        spans = self._spans(attempt.ray_job_id, now)
+        spans = self._spans(attempt.ray_job_id, now) if attempt.ray_job_id else {}
         self._next[attempt.ray_id] = now + max(_EVERY_S, _SHARE * (perf_counter() - begun))
-        if last:
+        if job.driver_node and attempt.started_at is not None:
+            _widen(spans, job.driver_node, (attempt.started_at, job.ended_at or now))
+        if job.is_over:
             self._next.pop(attempt.ray_id, None)
         written = self._jobs.ran_on(record.request.job, attempt.number)
-        news = [
-            (node, span)
+        drafts = [
+            self._draft(record.request.job, attempt, node, span)
             for node, span in spans.items()
-            if node not in written or span[1] - written[node] >= (0.001 if last else _WRITE_AGAIN_S)
+            if node not in written or span[1] - written[node] >= (_NEW_S if job.is_over else _WRITE_AGAIN_S)
         ]
-        drafts = [self._draft(record.request.job, attempt, node, span) for node, span in news]
         if drafts:
             self._book.append(*drafts)
 

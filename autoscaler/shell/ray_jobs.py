@@ -48,6 +48,7 @@ class RayJob:
         ray_job_id: hex id of the driver's Ray job; ``""`` while it has not called ``ray.init``.
         exit_code: of the driver; None while it has none.
         driver_node: Ray node id of the driver; ``""`` while unknown.
+        ended_at: Unix seconds; None while it goes on.
         badge: what the job was dressed with; ``""`` for a job that is not ours.
     """
 
@@ -57,6 +58,7 @@ class RayJob:
     ray_job_id: str
     exit_code: int | None
     driver_node: str
+    ended_at: float | None
     badge: str
 
     @property
@@ -118,6 +120,17 @@ class RayJobs:
         """
         with self._line() as line:
             return line.find("POST", f"/api/jobs/{quote(ray_id, safe='')}/stop") is not None
+
+    def log(self, ray_id: str) -> str | None:
+        """All that the driver printed; None when Ray knows no job of this id. Ray reads the file as a whole.
+
+        Raises:
+            RayRefusedError: Ray cannot have it.
+            RayUnreachableError: the dashboard does not answer, or the driver's node does not.
+        """
+        with self._line() as line:
+            found = line.find("GET", f"/api/jobs/{quote(ray_id, safe='')}/logs")
+        return None if found is None else str(json.loads(found)["logs"] or "")
 
     def ensure_package(self, name: str, file: Path) -> None:
         """Have Ray hold the uploaded package ``gcs://name``.
@@ -218,5 +231,6 @@ def _ray_job(told: Mapping[str, Any]) -> RayJob:
         ray_job_id=str(told.get("job_id") or ""),
         exit_code=told.get("driver_exit_code"),
         driver_node=str(told.get("driver_node_id") or ""),
+        ended_at=told["end_time"] / 1000 if told.get("end_time") else None,
         badge=str(variables.get(BADGE) or ""),
     )
