@@ -4,26 +4,29 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from typing import NamedTuple, cast
+from dataclasses import dataclass
+from typing import Any, cast
 
 from fabric.model.jobs import NOTHING, JobRequest
 from fabric.model.labels import Constraint, Operator, Selector
 from fabric.model.money import MicroUSD
 from fabric.model.resources import CPU, GPU, MEMORY, UNITS, Resources
 
+ANY = Selector()
 # What a job is taken to run where it does not say. Doubled as often as a running job has outlived it.
 ASSUMED_RUNTIME_S = 3600.0
 # Runtimes within a factor of 2^(1/4) count as one kind.
 _STEPS = 4
 
 
-class Ask(NamedTuple):
+@dataclass(frozen=True, slots=True, eq=False)
+class Ask:
     """What has to be free in one site for a job: ``workers`` times ``bundle`` and, if it needs anything, the driver."""
 
     bundle: Resources
     workers: int
     driver: Resources = NOTHING
-    driver_selector: Selector = Selector()
+    driver_selector: Selector = ANY
 
     @property
     def total(self) -> Resources:
@@ -38,13 +41,15 @@ class Ask(NamedTuple):
         return f"{workers} and {_words(self.driver)} for the driver" if self.driver else workers
 
 
-class Kind(NamedTuple):
-    """Jobs that a decision cannot tell apart but by their place in the line.
+@dataclass(frozen=True, slots=True, eq=False)
+class Kind:
+    """Jobs that a decision cannot tell apart but by their place in the line. Equal kinds are one object.
 
     Attributes:
         team, declared, data_class, datasets, max_cost: as in the submission.
-        ask: what has to be free.
+        ask: what has to be free; equal asks are one object as well.
         rung: its runtime, rounded up on a ladder; infinite where not declared.
+        gpus: units of GPU in all that it asks for.
     """
 
     team: str
@@ -54,20 +59,32 @@ class Kind(NamedTuple):
     datasets: tuple[str, ...]
     rung: float
     max_cost: MicroUSD | None
+    gpus: int
 
 
-def kind_of(request: JobRequest) -> Kind:
-    """The kind of a job."""
-    needs = request.needs
-    return Kind(
-        team=request.team,
-        declared=needs.declared,
-        data_class=request.data_class,
-        ask=_ask(request),
-        datasets=needs.datasets,
-        rung=math.inf if needs.runtime_s is None else rung(needs.runtime_s),
-        max_cost=needs.max_cost,
-    )
+class Kinds:
+    """Every kind there has been: comparing two of them is comparing two addresses."""
+
+    def __init__(self) -> None:
+        self._kinds: dict[tuple[Any, ...], Kind] = {}
+        self._asks: dict[tuple[Any, ...], Ask] = {}
+
+    def of(self, request: JobRequest) -> Kind:
+        """The kind of a job."""
+        needs = request.needs
+        ladder = math.inf if needs.runtime_s is None else rung(needs.runtime_s)
+        ask = self._ask(request)
+        values = (request.team, needs.declared, request.data_class, ask, needs.datasets, ladder, needs.max_cost)
+        kind = self._kinds.get(values)
+        if kind is None:
+            gpus = ask.total.get(GPU) if needs.declared else 0
+            kind = self._kinds[values] = Kind(*values, gpus)
+        return kind
+
+    def _ask(self, request: JobRequest) -> Ask:
+        ask = ask_of(request)
+        values = (ask.bundle.items, ask.workers, ask.driver.items, ask.driver_selector)
+        return self._asks.setdefault(values, ask)
 
 
 def rung(runtime_s: float) -> float:
@@ -94,7 +111,8 @@ def expected_end(started_at: float, runtime_s: float, now: float) -> float:
     return end if end > now else now + runtime_s
 
 
-def _ask(request: JobRequest) -> Ask:
+def ask_of(request: JobRequest) -> Ask:
+    """What has to be free for a job."""
     needs = request.needs
     selector = driver_selector(request.submission)
     if not needs.bundle:

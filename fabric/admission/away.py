@@ -16,7 +16,6 @@ from fabric.admission.spend import Purse, run_cost
 from fabric.admission.team import Team
 from fabric.admission.values import Away, WaitReason
 from fabric.model.demand import Demand, Gang, Shape
-from fabric.model.resources import GPU
 
 # Reasons that more machines would end. Quotas, money and dependencies are none.
 FOR_ROOM = frozenset({WaitReason.NO_ROOM, WaitReason.BEHIND_OTHERS, WaitReason.WOULD_DELAY_HEAD})
@@ -62,7 +61,7 @@ def burst_of(waiting: Iterable[Crowd], reaches: Reaches, teams: Mapping[str, Tea
         aways = affordable(kind, reach, purse, crowd.runtime_s, now)
         if not aways:
             continue
-        count, each, left = crowd.count, kind.ask.total.get(GPU), quota[kind.team]
+        count, each, left = crowd.count, kind.gpus, quota[kind.team]
         if left is not None and each:
             count = min(count, left // each)
             quota[kind.team] = left - count * each

@@ -351,8 +351,8 @@ class _Round:
         }
         ends = {hold.record.request.job: hold.end for hold in holds}
         for record, attempt in self.queue.live_attempts():
-            job = record.request.job
-            teams[record.request.team].running(record, attempt, ends.get(job, self.now), self.now)
+            kind = self.queue.kinds.of(record.request)
+            teams[kind.team].running(kind, attempt, ends.get(record.request.job, self.now), self.now)
         return teams
 
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
-from fabric.admission.asks import ASSUMED_RUNTIME_S, Ask, expected_end, expected_runtime, kind_of
+from fabric.admission.asks import ASSUMED_RUNTIME_S, Ask, ask_of, expected_end, expected_runtime
 from fabric.admission.records import Attempt, JobRecord
 from fabric.admission.space import ANYWHERE, Amounts, Placement, Space, slots, take_away
 from fabric.model.resources import Resources
@@ -62,7 +62,7 @@ def hold_all(
     for record, attempt in live:
         if not record.request.needs.declared:
             continue
-        ask = kind_of(record.request).ask
+        ask = ask_of(record.request)
         placement = _placement(space, attempt, ask)
         if placement is not None and attempt.started_at is not None and now - attempt.started_at >= SETTLE_S:
             placement = _explain(space, used, ask, placement)

@@ -12,7 +12,7 @@ from bisect import bisect_left, insort
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
-from fabric.admission.asks import Kind, expected_runtime, kind_of
+from fabric.admission.asks import Kind, Kinds, expected_runtime
 from fabric.admission.records import Attempt, JobRecord, step
 from fabric.admission.share import Account, parts_of
 from fabric.admission.spend import Spent
@@ -53,6 +53,7 @@ class Queue:
         held: waiting jobs that are not in a line, and why.
         doomed: waiting jobs that can never run, and why.
         accounts: what each team has used.
+        kinds: every kind of job there has been.
         spent: what paid attempts that are over have cost each team.
     """
 
@@ -65,6 +66,7 @@ class Queue:
         self.doomed: dict[str, Doomed] = {}
         self.accounts: dict[str, Account] = {}
         self.spent: dict[str, Spent] = {}
+        self.kinds = Kinds()
         self._now = 0.0
         self._places: dict[str, tuple[Kind, Key]] = {}
         self._dependents: dict[str, set[str]] = {}
@@ -154,7 +156,7 @@ class Queue:
     def _line_up(self, job: str, record: JobRecord) -> None:
         request = record.request
         team = self.rules.team(request.team)
-        kind, key = kind_of(request), key_of(request, team, self._now)
+        kind, key = self.kinds.of(request), key_of(request, team, self._now)
         self._places[job] = (kind, key)
         self.lines.setdefault(request.team, TeamLine()).add(kind, key)
         change = next_change(request, team, self._now)

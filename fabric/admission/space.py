@@ -72,6 +72,7 @@ class Space:
         for index, room in enumerate(self.rooms):
             self.sites.setdefault(room.site, []).append(index)
         self._fits: dict[tuple[bool, Resources, Where], Fit] = {}
+        self._by_ask: dict[tuple[bool, Ask, bool], Fit] = {}
 
     def spare(self, index: int) -> Amounts:
         """What of a node may be held beyond the head's start."""
@@ -92,8 +93,7 @@ class Space:
             where: which nodes of it; the driver's own selector comes on top.
             for_long: it may go on beyond the head's start, so it has to keep off what is reserved.
         """
-        at = worker_nodes(ask, where)
-        fit = self._fit(ask.bundle, at, for_long=for_long)
+        fit = self._fit(ask, where, for_long=for_long)
         if fit.total.get(site, 0) < ask.workers:
             return None
         if not ask.driver:
@@ -153,6 +153,7 @@ class Space:
         """From now on, nodes named in ``late`` keep for the head what is not in there."""
         self.late.update(late)
         self._fits = {key: fit for key, fit in self._fits.items() if not key[0]}
+        self._by_ask = {key: fit for key, fit in self._by_ask.items() if not key[0]}
 
     def price(self, ask: Ask, placement: Placement) -> MicroUSD:
         """What a job's share of its machines costs by the hour: of each its dominant share, rounded up."""
@@ -182,8 +183,16 @@ class Space:
                 fit.total[site] += now - known[index]
                 known[index] = now
 
-    def _fit(self, bundle: Resources, where: Where, *, for_long: bool) -> Fit:
+    def _fit(self, ask: Ask, where: Where, *, for_long: bool) -> Fit:
+        """Counted once for each ask, and shared between asks of equal workers."""
         for_long = for_long and bool(self.late)
+        fit = self._by_ask.get((for_long, ask, where.spot))
+        if fit is None:
+            meant = worker_nodes(ask, where)
+            fit = self._by_ask[for_long, ask, where.spot] = self._counted(ask.bundle, meant, for_long=for_long)
+        return fit
+
+    def _counted(self, bundle: Resources, where: Where, *, for_long: bool) -> Fit:
         fit = self._fits.get((for_long, bundle, where))
         if fit is None:
             fit = Fit()

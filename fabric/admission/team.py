@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from fabric.admission.asks import Kind, kind_of
-from fabric.admission.records import Attempt, JobRecord
+from fabric.admission.asks import Kind
+from fabric.admission.records import Attempt
 from fabric.admission.share import Account
 from fabric.admission.spend import Purse, Spent
 from fabric.admission.values import TeamRules, WaitReason
 from fabric.model.decisions import Fact
-from fabric.model.resources import GPU, UNITS
+from fabric.model.resources import UNITS
 
 
 class Team:
@@ -43,9 +43,8 @@ class Team:
         """Weighted GPU-seconds used and expected to be used; the smallest chooses next. Whole, so equals are equal."""
         return round((self._account.used_at(now, self._half_life_s) + self._pledged) / self.rules.weight)
 
-    def running(self, record: JobRecord, attempt: Attempt, end: float, now: float) -> None:
+    def running(self, kind: Kind, attempt: Attempt, end: float, now: float) -> None:
         """Count an attempt that was admitted earlier."""
-        kind = kind_of(record.request)
         self.purse.commit(attempt.admitted_at, max(end, now), attempt.price_per_hour, attempt.egress)
         self._count(kind, end, attempt.charge * max(0.0, end - now))
 
@@ -54,12 +53,12 @@ class Team:
         self.purse.commit(now, now + runtime_s, per_hour, egress)
         self._count(kind, now + runtime_s, charge * runtime_s)
         if self._quota_at is not None and now + runtime_s > self._quota_at:
-            self._quota_over -= kind.ask.total.get(GPU)
+            self._quota_over -= kind.gpus
 
     def refuses(self, kind: Kind, runtime_s: float, now: float) -> tuple[WaitReason, Mapping[str, Fact]] | None:
         """What of its quota stands against one more job of a kind; None for nothing."""
         rules = self.rules
-        wanted = kind.ask.total.get(GPU) if kind.declared else 0
+        wanted = kind.gpus
         if rules.gpus is not None and wanted > round(rules.gpus * UNITS):
             return WaitReason.OVER_QUOTA, {"gpus": wanted / UNITS, "quota": rules.gpus}
         if rules.running is not None and self._running >= rules.running:
@@ -82,7 +81,7 @@ class Team:
         return None if self.rules.gpus is None else max(0, round(self.rules.gpus * UNITS) - self.gpus)
 
     def _count(self, kind: Kind, end: float, pledge: float) -> None:
-        wanted = kind.ask.total.get(GPU) if kind.declared else 0
+        wanted = kind.gpus
         self.gpus += wanted
         self._pledged += pledge
         self._running += 1
