@@ -14,6 +14,7 @@ from fabric.admission.outcome import Outcome
 from fabric.admission.rules import queue_rules
 from fabric.admission.tell import admission_sentence, doomed_sentence, preemption_sentence
 from fabric.admission.values import Admission, Capacity, Doomed, Preemption, QueueRules
+from fabric.admission.wire import admission_data
 from fabric.config.schema import Config
 from fabric.journal.base import Draft
 from fabric.model.events import Event
@@ -149,17 +150,5 @@ class Dispatch:
 
 
 def _admission(one: Admission, session: str) -> Draft:
-    facts = {
-        "job": one.job,
-        "attempt": one.attempt,
-        "ray_id": one.ray_id,
-        "sites": list(one.sites),
-        "selector": dict(one.selector),
-        "reasons": [admission_sentence(one)],
-        "price_per_hour": one.price_per_hour,
-        "nodes": dict(one.nodes),
-        "egress": one.egress,
-        "charge": one.charge,
-        "session": session,
-    }
+    facts = {**admission_data(one), "session": session}
     return Draft(Event.JOB_ADMITTED, facts, once=f"attempt:{one.job}:{one.attempt}")
