@@ -38,6 +38,8 @@ SLEEP = "#!/bin/sh\nexec sleep 600\n"
 CLOUDS: Mapping[str, str] = MappingProxyType(
     {
         "sandbox": "tests.contract.sandbox_cloud",
+        "aws": "tests.contract.aws.cloud",
+        "gcp": "tests.contract.gcp.cloud",
     }
 )
 

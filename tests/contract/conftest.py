@@ -33,4 +33,4 @@ def cloud(request: pytest.FixtureRequest, open_cloud: Callable[[str], Cloud]) ->
     cloud.clear()
     provider = cloud.provider()
     provider.terminate([instance.instance_id for instance in provider.list()])
-    wait_until(lambda: not cloud.leftovers(), what=f"nothing left behind ({cloud.leftovers()})")
+    wait_until(lambda: not cloud.leftovers(), what="the end of everything beside instances")

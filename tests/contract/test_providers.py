@@ -7,6 +7,7 @@ cloud it speaks to. What only one cloud does is tested in that cloud's own folde
 from __future__ import annotations
 
 import dataclasses
+import os
 import threading
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -146,7 +147,7 @@ def test_a_lost_reply_and_the_same_token_again_give_one_instance(cloud: Cloud):
     assert type(lost) is NetworkError
     assert spec.token in by_token(provider), "the launch was carried out"
     (again,) = launched(provider.launch([spec]))
-    assert again == by_token(provider)[spec.token]
+    assert again.instance_id == by_token(provider)[spec.token].instance_id
 
 
 def test_a_lost_reply_to_terminate_may_be_repeated(cloud: Cloud):
@@ -241,7 +242,7 @@ def test_a_refused_list_or_terminate_is_its_own_kind_of_error(cloud: Cloud, erro
 
 def test_a_malformed_request_is_a_bad_request(cloud: Cloud):
     spec = cloud.spec()
-    too_long = dataclasses.replace(spec, user_data="#" * (16 * 1024 + 1))
+    too_long = dataclasses.replace(spec, user_data=f"# {os.urandom(300_000).hex()}")
     other_type = dataclasses.replace(spec, offer=dataclasses.replace(spec.offer, node_type="no-such-type"))
 
     for refusal in cloud.provider().launch([too_long, other_type]):

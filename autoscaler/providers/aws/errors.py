@@ -128,6 +128,8 @@ ERRORS: Mapping[str, type[ProviderError]] = MappingProxyType(
         # No such instance.
         "InvalidInstanceID.NotFound": NotFoundError,
         "InvalidInstanceID.Malformed": NotFoundError,
+        # Its interface goes with it, and some answer for the interface when they are asked to end it again.
+        "InvalidNetworkInterfaceID.NotFound": NotFoundError,
         "IdempotentInstanceTerminated": NotFoundError,
         "InvalidLaunchTemplateName.NotFoundException": NotFoundError,
         # It may or may not have been carried out.

@@ -158,7 +158,7 @@ class AwsProvider:
         found = self._instances({"Name": f"tag:{TAG_TOKEN}", "Values": [spec.token]})
         # A configuration that changed between two tries makes another request of the same launch; another offer is
         # another launch.
-        same = [instance for instance in found if instance.tags.get(TAG_OFFER) == spec.tags.get(TAG_OFFER)]
+        same = [instance for instance in found if instance.tags.get(TAG_OFFER) == spec.offer.offer_id]
         if not same:
             raise result
         return same[0]
