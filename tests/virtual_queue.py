@@ -84,7 +84,6 @@ class World:
     def __post_init__(self) -> None:
         self.queue = Queue(self.rules)
         self._ends: list[tuple[float, str, int]] = []
-        self._stopping: dict[str, float] = {}
 
     def append(self, kind: Event, data: Mapping[str, Any]) -> None:
         """Write an entry and fold it."""
@@ -106,7 +105,8 @@ class World:
         if self.watch is not None:
             self.watch(self, outcome)
         for preemption in outcome.preemptions:
-            self._stopping[preemption.job] = self.now + 1.0
+            facts = {"job": preemption.job, "attempt": preemption.attempt, "by": preemption.for_job}
+            self.append(Event.JOB_PREEMPTED, facts)
             heapq.heappush(self._ends, (self.now + 1.0, preemption.job, -preemption.attempt))
         for doomed in outcome.doomed:
             self.append(Event.JOB_FINISHED, {"job": doomed.job, "phase": JobPhase.FAILED.value, "message": "doomed"})
@@ -163,7 +163,7 @@ class World:
             replace(room, free=minus(room.free, used[room.node])) if room.node in used else room
             for room in self.capacity.rooms
         )
-        return replace(self.capacity, rooms=seen, stopping=frozenset(self._stopping))
+        return replace(self.capacity, rooms=seen)
 
     def held_gpus(self, team: str) -> float:
         """GPUs that a team's running jobs declared."""
@@ -184,10 +184,8 @@ class World:
             if record is None or record.attempt is None or record.attempt.number != abs(number):
                 continue
             if number < 0:
-                self._stopping.pop(job, None)
                 self.lose(job, "preempted")
                 continue
-            self._stopping.pop(job, None)
             data = {"job": job, "attempt": number, "end": "succeeded", "message": "", "cause": "", "retry_at": None}
             self.append(Event.ATTEMPT_ENDED, data)
             self.append(Event.JOB_FINISHED, {"job": job, "phase": JobPhase.SUCCEEDED.value, "message": ""})

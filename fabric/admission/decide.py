@@ -84,7 +84,7 @@ class _Round:
     def __init__(self, queue: Queue, capacity: Capacity, rules: QueueRules, now: float) -> None:
         self.queue, self.capacity, self.rules, self.now = queue, capacity, rules, now
         self.space = Space(capacity.rooms)
-        self.holds, self.releases = hold_all(self.space, queue.live_attempts(), capacity.stopping, now)
+        self.holds, self.releases = hold_all(self.space, queue.live_attempts(), now)
         self.reaches = Reaches(self.space, capacity, rules)
         self.cluster = _cluster(capacity, rules)
         self.teams = self._teams(self.holds)
@@ -275,8 +275,7 @@ class _Round:
         return WaitReason.NO_ROOM, facts
 
     def _scene(self) -> Scene:
-        stopping = self.capacity.stopping
-        return Scene(self.space, self.holds, self.releases, self.teams, self.rules, stopping, self.now)
+        return Scene(self.space, self.holds, self.releases, self.teams, self.rules, self.now)
 
     def _start(self, site: str, kind: Kind, key: Key, reach: Reach, team: Team) -> Start | None:
         """The earliest start in one site; None where it never fits or its money does not reach."""
@@ -330,11 +329,10 @@ class _Round:
         )
 
     def _preemptions(self) -> tuple[Preemption, ...]:
-        asked = self.capacity.stopping
         return tuple(
             Preemption(hold.record.request.job, hold.attempt.number, hold.attempt.ray_id, self.head, {"lost_s": lost})
             for hold, lost in zip(self.victims.jobs, self.victims.lost_s, strict=True)
-            if hold.record.request.job not in asked
+            if not hold.attempt.preempted_by
         )
 
     def _teams(self, holds: list[Hold]) -> dict[str, Team]:

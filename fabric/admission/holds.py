@@ -49,9 +49,7 @@ class Release:
     job: str = ""
 
 
-def hold_all(
-    space: Space, live: Iterable[tuple[JobRecord, Attempt]], stopping: frozenset[str], now: float
-) -> tuple[list[Hold], list[Release]]:
+def hold_all(space: Space, live: Iterable[tuple[JobRecord, Attempt]], now: float) -> tuple[list[Hold], list[Release]]:
     """Take everything that is held or used out of ``space``.
 
     Returns:
@@ -68,7 +66,7 @@ def hold_all(
             placement = _explain(space, used, ask, placement)
         if placement is not None:
             space.take(ask, _only_open(space, placement), for_long=False)
-        holds.append(Hold(record, attempt, ask, placement, _end(record, attempt, stopping, now)))
+        holds.append(Hold(record, attempt, ask, placement, _end(record, attempt, now)))
     others = [(index, Resources.from_units((n, u) for n, u in left.items() if u > 0)) for index, left in used.items()]
     for index, unexplained in others:
         take_away(space.free[index], unexplained, 1)
@@ -109,8 +107,8 @@ def _releases(
     return sorted(releases, key=by_time)
 
 
-def _end(record: JobRecord, attempt: Attempt, stopping: frozenset[str], now: float) -> float:
-    if record.stop_asked_by or record.request.job in stopping:
+def _end(record: JobRecord, attempt: Attempt, now: float) -> float:
+    if record.stop_asked_by or attempt.preempted_by:
         return now + STOPS_WITHIN_S
     started = attempt.admitted_at if attempt.started_at is None else attempt.started_at
     return expected_end(started, expected_runtime(record.request), now)

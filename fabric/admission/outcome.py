@@ -47,8 +47,8 @@ class Outcome:
     Attributes:
         at: Unix seconds.
         admissions: what may start, in the order in which it was decided.
-        preemptions: running attempts to stop. The job they make room for is admitted by a later decision; until they
-            are gone, name them in ``Capacity.stopping``.
+        preemptions: running attempts to stop. The job they make room for is admitted by a later decision; their
+            ``job.preempted`` entries keep that one from choosing again.
         doomed: waiting jobs to fail.
         head: the first job of the line that has no room; ``""`` for none.
         burst: what the burst engine is told of.

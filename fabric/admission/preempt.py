@@ -43,7 +43,6 @@ class Scene:
         releases: what comes free without anybody giving way.
         teams: by name, with what each has used.
         rules: the configuration.
-        stopping: jobs that give way already.
         now: Unix seconds.
     """
 
@@ -52,7 +51,6 @@ class Scene:
     releases: Sequence[Release]
     teams: Mapping[str, Team]
     rules: QueueRules
-    stopping: frozenset[str]
     now: float
 
 
@@ -62,7 +60,7 @@ def victims_for(record: JobRecord, ask: Ask, reach: Reach, scene: Scene) -> Vict
     Jobs of its own team give way to higher priority. Those of another team do only where that team has had more of its
     share: otherwise a team could take the cluster by asking for priority.
     """
-    already = [hold for hold in scene.holds if hold.record.request.job in scene.stopping]
+    already = [hold for hold in scene.holds if hold.attempt.preempted_by]
     if already and any(_starts(site, already, ask, reach, scene) for site in reach.sites):
         return _victims(already, scene)
     may = [hold for hold in scene.holds if _may_give_way(hold, record, scene)]
@@ -77,7 +75,7 @@ def victims_for(record: JobRecord, ask: Ask, reach: Reach, scene: Scene) -> Vict
 
 def _may_give_way(hold: Hold, record: JobRecord, scene: Scene) -> bool:
     victim, wanting = hold.record.request, record.request
-    if not victim.needs.restartable or hold.record.stop_asked_by or victim.job in scene.stopping:
+    if not victim.needs.restartable or hold.record.stop_asked_by or hold.attempt.preempted_by:
         return False
     mine = min(wanting.needs.priority, scene.rules.team(wanting.team).max_priority)
     theirs = min(victim.needs.priority, scene.rules.team(victim.team).max_priority)

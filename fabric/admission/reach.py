@@ -119,7 +119,8 @@ class Reaches:
         per_hour = ask_price(ask, node_type.resources, offer.tariff.per_hour)
         egress = egress_cost(self._rules.datasets, kind.datasets, offer.site)
         cost = None if kind.rung == float("inf") else run_cost(per_hour, kind.rung, egress)
-        return Away(offer.site, node_type.name, offer.offer_id, nodes, per_hour, egress, cost, offer.boot_seconds)
+        when, boot_s = self._rules.baseline, offer.boot_seconds
+        return Away(offer.site, node_type.name, offer.offer_id, nodes, per_hour, egress, cost, boot_s, when)
 
 
 def _price_of(away: Away) -> MicroUSD:

@@ -5,7 +5,7 @@ Total: facts that are missing are left out, not guessed.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 
 from fabric.admission.values import (
@@ -30,20 +30,19 @@ def admission_sentence(admission: Admission) -> str:
     return f"{_ADMITTED[admission.reason](admission.facts)}{_where(admission)}"
 
 
-def waiting_sentence(waiting: Waiting, now: float, baseline: Sequence[str] = ()) -> str:
+def waiting_sentence(waiting: Waiting, now: float) -> str:
     """Place in the line, what it waits for, when it would start at home, when it may burst and for how much.
 
     Args:
         waiting: who waits, and why.
         now: Unix seconds.
-        baseline: when the burst opens, each threshold in plain words (``QueueRules.baseline``).
     """
     parts = [_WAITING[waiting.reason](waiting.facts)]
     if waiting.position is not None:
         parts.insert(0, f"Position {waiting.position} of {waiting.of}.")
         parts.append(_at_home(waiting, now))
     if waiting.away is not None:
-        parts.append(_away(waiting.away, baseline))
+        parts.append(_away(waiting.away))
     if waiting.late:
         parts.append("Its deadline can no longer be met; it stays in the queue until you stop it.")
     elif waiting.reason in NEVER:
@@ -198,8 +197,8 @@ def _at_home(waiting: Waiting, now: float) -> str:
     return f"It is expected to start at home in {_duration(in_s)}, at {_clock(waiting.start_at)}."
 
 
-def _away(away: Away, baseline: Sequence[str]) -> str:
-    when = f" once the queue has been {', or '.join(baseline)}" if baseline else ""
+def _away(away: Away) -> str:
+    when = f" once the queue has been {', or '.join(away.when)}" if away.when else ""
     whole = "" if away.cost is None else f", {format_usd(away.cost)} for the whole run"
     egress = f" with {format_usd(away.egress)} to fetch its data" if away.egress else ""
     return (

@@ -51,13 +51,11 @@ class Capacity:
         rooms: every node, any order.
         node_types: every type of the configuration by name, your own ones too: they say what could ever fit.
         offers: what can be bought now, without the offers that are refused at present.
-        stopping: running jobs that have been asked to give way and are not gone yet.
     """
 
     rooms: tuple[Room, ...] = ()
     node_types: Mapping[str, NodeType] = field(default_factory=dict[str, NodeType])
     offers: tuple[Offer, ...] = ()
-    stopping: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True, slots=True)
@@ -228,6 +226,7 @@ class Away:
         egress: price of fetching its data, once.
         cost: expected price of the whole run, egress included; None where its runtime is not known.
         boot_s: from the purchase to the joined node.
+        when: what opens the burst, each threshold in plain words; any of them does.
     """
 
     site: str
@@ -238,6 +237,7 @@ class Away:
     egress: MicroUSD
     cost: MicroUSD | None
     boot_s: float
+    when: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
