@@ -15,6 +15,7 @@ GROUP = "elastic_ai_fabric.providers"
 BUILT_IN = {
     "sandbox": "autoscaler.providers.sandbox:from_site",
     "aws": "autoscaler.providers.aws:from_site",
+    "gcp": "autoscaler.providers.gcp:from_site",
 }
 
 

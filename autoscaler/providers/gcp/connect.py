@@ -12,24 +12,19 @@ import threading
 from collections.abc import Callable
 from email.utils import parsedate_to_datetime
 from importlib import import_module
-from pathlib import Path
 from typing import Any, TypeVar
-from urllib.parse import urlsplit
 
-from autoscaler.providers.base import BadRequestError, CredentialsError
+from autoscaler.providers.gcp.credentials import credentials_of
 from autoscaler.providers.gcp.errors import of_call
 from fabric.config.sites import GcpSite
 
 T = TypeVar("T")
 
-ANONYMOUS = "anonymous"
-SCOPES = ("https://www.googleapis.com/auth/compute", "https://www.googleapis.com/auth/cloud-platform.read-only")
 # Longer than Google takes to answer; operations are polled, never waited for in one call.
 TIMEOUT_S = 20.0
 CONNECTIONS = 32
 _PUBLIC_API_VERSION = "/compute/v1"
 _METADATA_SERVERS = ("http://metadata.google.internal", "http://169.254.169.254")
-_LOOPBACK = ("127.0.0.1", "localhost", "::1")
 
 
 class Connection:
@@ -71,9 +66,10 @@ class Connection:
                 name = "".join(word.capitalize() for word in service.split("_"))
                 kind = getattr(package, f"{name}Client")
                 transport = kind.get_transport_class("rest")(host=self.endpoint(), credentials=session.credentials)
-                # The session that the transport makes knows neither our CA nor our proxy.
+                # The session that a transport makes for itself knows neither our CA nor our proxy.
                 transport._session.close()
                 transport._session = session
+                transport._prep_wrapped_messages(_client_info())
                 self._clients[service] = kind(transport=transport)
             return self._clients[service]
 
@@ -128,7 +124,7 @@ class Connection:
         from google.auth.transport.requests import AuthorizedSession, Request
 
         request = Request(session=self._plain())
-        credentials = self._credentials(request)
+        credentials = credentials_of(self._site, request)
         self._universe = getattr(credentials, "universe_domain", None) or self._universe
         session = AuthorizedSession(credentials, max_refresh_attempts=1, auth_request=request)
         return self._route(session)
@@ -150,19 +146,8 @@ class Connection:
             session.proxies |= dict.fromkeys(_METADATA_SERVERS, "")
         return session
 
-    def _credentials(self, request: Any) -> Any:
-        from google.auth.credentials import AnonymousCredentials
 
-        auth: Any = import_module("google.auth")
-        named = self._site.credentials
-        plain = urlsplit(self._site.endpoint or "").scheme == "http"
-        if plain and urlsplit(self._site.endpoint or "").hostname not in _LOOPBACK:
-            what = f"{self._site.endpoint} would carry credentials in the clear"
-            raise BadRequestError(f"{what}; name an https endpoint, or one on this machine", cloud_code="endpoint")
-        if named == ANONYMOUS or (named is None and plain):
-            return AnonymousCredentials()
-        if named is None:
-            return auth.default(scopes=SCOPES, request=request)[0]
-        if not Path(named).is_file():
-            raise CredentialsError(f"the credentials file {named} is not there", cloud_code="no file")
-        return auth.load_credentials_from_file(named, scopes=SCOPES, request=request)[0]
+def _client_info() -> Any:
+    """Who calls, for Google's logs."""
+    client_info: Any = import_module("google.api_core.gapic_v1.client_info")
+    return client_info.ClientInfo(user_agent="elastic-ai-fabric")

@@ -41,6 +41,11 @@ class History:
                 elif one.instance.instance_id not in self._ended:
                     self._ended[one.instance.instance_id] = one.instance
 
+    def knows(self, instance_id: str) -> bool:
+        """Whether this instance has been seen."""
+        with self._lock:
+            return instance_id in self._living or instance_id in self._ended
+
     def with_ended(self, listed: Mapping[str, Found]) -> list[Instance]:
         """The listing with those that ended lately, each with the time and the reason of its end."""
         with self._lock:

@@ -25,7 +25,7 @@ from autoscaler.providers.base import (
 )
 from autoscaler.providers.gcp.errors import of_operation
 from autoscaler.providers.gcp.instances import Instances
-from autoscaler.providers.gcp.reply import Found, end_of, unix_ms
+from autoscaler.providers.gcp.reply import Found, done, end_of, unix_ms
 from autoscaler.providers.gcp.request import instance, instance_name, request_id
 from fabric.config.sites import GcpSite
 
@@ -184,7 +184,7 @@ class Launcher:
 
 
 def _done(launch: _Launch) -> bool:
-    return launch.operation is not None and str(launch.operation.status) == "DONE"
+    return launch.operation is not None and done(launch.operation)
 
 
 def _doubt(launch: _Launch, error: ProviderError) -> NetworkError:

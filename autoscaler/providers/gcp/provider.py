@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 
 from autoscaler.providers.base import (
     Check,
@@ -110,11 +111,19 @@ class GcpProvider:
             if not places:
                 return NotFoundError(f"no instance {name} in {self._site.region}", cloud_code="notFound")
             for place in places:
+                self._remember(*place)
                 self._instances.delete(*place)
         except ProviderError as error:
             # Google is ending it already.
             return None if error.cloud_code == "resourceNotReady" else error
         return None
+
+    def _remember(self, zone: str, name: str) -> None:
+        """See an instance once before its end: how it ended is asked by its number, which only it has."""
+        if self._history.knows(f"{zone}/{name}"):
+            return
+        with suppress(ProviderError):
+            self._history.saw([self._instances.get(zone, name)])
 
     def _offer(self, key: str, block: GcpNodeType, zone: str, market: Market) -> Offer | None:
         per_hour = price_in(block.price, market) if block.price is not None else None

@@ -10,8 +10,8 @@ from collections.abc import Mapping
 
 from fabric.config.sites import GcpNodeType, GcpSite
 
-# Families whose vCPUs count against CPUS.
-_SHARED = ("e2", "f1", "g1", "n1")
+# Families whose vCPUs count against CPUS, unless the project has a quota of their own.
+_SHARED = ("e2", "f1", "g1", "g2", "n1")
 _GIB = 1024**3
 
 
@@ -28,7 +28,10 @@ def shortage(site: GcpSite, block: GcpNodeType, more: int, spot: bool, free: Map
         free: limit less usage, by metric.
     """
     short: list[str] = []
-    for metric, each in needs(site, block).items():
+    family = block.instance_type.partition("-")[0]
+    for own, each in needs(site, block).items():
+        shared = own.endswith("_CPUS") and family in _SHARED and own not in free
+        metric = "CPUS" if shared else own
         preemptible = f"PREEMPTIBLE_{metric}"
         # A project without a preemptible quota uses the ordinary one.
         counted = preemptible if spot and free.get(preemptible, 0) > 0 else metric
@@ -43,7 +46,7 @@ def needs(site: GcpSite, block: GcpNodeType) -> Mapping[str, float]:
     family = block.instance_type.partition("-")[0]
     wanted: dict[str, float] = {}
     if block.cpus:
-        wanted["CPUS" if family in _SHARED else f"{family.upper()}_CPUS"] = block.cpus
+        wanted[f"{family.upper()}_CPUS"] = block.cpus
     if block.gpus and block.gpu:
         wanted[f"NVIDIA_{block.gpu.upper().replace('-', '_')}_GPUS"] = block.gpus
     if block.disk_type in (None, "pd-balanced", "pd-ssd"):

@@ -130,8 +130,13 @@ def last(link: str) -> str:
     return link.rpartition("/")[2]
 
 
+def done(operation: Any) -> bool:
+    """Whether an operation is over, well or not."""
+    return operation.status.name == "DONE"
+
+
 def _carried_out(operation: Any) -> bool:
-    return str(operation.status) == "DONE" and not operation.error.errors
+    return done(operation) and not operation.error.errors
 
 
 def _address(interfaces: Any) -> str:
