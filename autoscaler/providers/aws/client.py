@@ -72,7 +72,7 @@ class AwsApi:
             return getattr(client, import_module("botocore").xform_name(api))(**request)
         except exceptions.ClientError as error:
             raise _refusal(error, api) from error
-        except exceptions.BotoCoreError as error:
+        except (exceptions.BotoCoreError, import_module("botocore.parsers").ResponseParserError) as error:
             raise sdk_error_of(error, api) from error
 
     def _client(self, service: str) -> Any:

@@ -44,6 +44,7 @@ class Proxy:
         needed: permissions that the calls needed, as IAM names them.
         calls: every call's name and members, in order.
         most_at_once: the most launches that were under way together.
+        last_key: the access key that signed the last request.
     """
 
     def __init__(self, moto_port: int) -> None:
@@ -53,6 +54,7 @@ class Proxy:
         self.needed: set[str] = set()
         self.calls: list[tuple[str, dict[str, str]]] = []
         self.most_at_once = 0
+        self.last_key = ""
         self.under_way = 0
         self.tokens: dict[tuple[str, str], tuple[dict[str, str], bytes]] = {}
         self.token_locks: dict[tuple[str, str], threading.Lock] = defaultdict(threading.Lock)
@@ -134,9 +136,10 @@ class _Handler(BaseHTTPRequestHandler):
 
     def _identity(self, service: str, action: str, form: dict[str, str]) -> tuple[str, str, int] | None:
         """Who asks, when, and whether he may."""
-        signed = re.match(r"AWS4-HMAC-SHA256 Credential=\w+/\d{8}/([\w-]+)/(\w+)/", self.headers["authorization"] or "")
+        signed = re.match(r"AWS4-HMAC-SHA256 Credential=(\w+)/\d{8}/[\w-]+/(\w+)/", self.headers["authorization"] or "")
         if not signed or signed.group(2) != service:
             return "AuthFailure", "AWS was not able to validate the provided access credentials", 401
+        self.proxy.last_key = signed.group(1)
         stamp = datetime.strptime(self.headers["x-amz-date"], "%Y%m%dT%H%M%SZ").replace(tzinfo=UTC)
         if abs(time.time() + self.proxy.faults.skew_s - stamp.timestamp()) > _SKEW_S:
             return "RequestExpired", "Request has expired.", 400
