@@ -9,7 +9,7 @@ from fastapi import APIRouter, FastAPI, Request, Response
 from fastapi.responses import JSONResponse
 
 from fabric.gateway.callers import Callers
-from fabric.gateway.jobs.schemas import answers
+from fabric.gateway.jobs.schemas import NodeRefused, answers
 
 _METHODS = ("get", "put", "post", "delete")
 
@@ -42,5 +42,7 @@ def _described(app: FastAPI) -> dict[str, Any]:
     components = found.setdefault("components", {})
     for made_up in ("HTTPValidationError", "ValidationError"):
         components.get("schemas", {}).pop(made_up, None)
+    refused = NodeRefused.model_json_schema(ref_template="#/components/schemas/{model}")
+    components.setdefault("schemas", {}).update(refused.pop("$defs"), NodeRefused=refused)
     components["securitySchemes"] = {"token": {"type": "http", "scheme": "bearer"}}
     return found

@@ -97,10 +97,34 @@ class JobDetails(BaseModel):
 def answers(good: type[BaseModel] | list[type[BaseModel]] | None, *codes: int) -> dict[int | str, dict[str, Any]]:
     """The answers of a route: 200, and a sentence for each way it may be refused."""
     said: dict[int | str, dict[str, Any]] = {
-        code: {"description": _WHY[code], "content": TEXT} for code in (401, 429, 503, *codes)
+        code: {"description": _WHY[code], "content": TEXT} for code in sorted({401, 404, 405, 429, 503, *codes})
     }
     said[200] = {"description": "done"} if good is None else {"description": "done", "model": good}
     return said
+
+
+def refusals_of_nodes(good: str, *codes: int) -> dict[int | str, dict[str, Any]]:
+    """The answers of a route for nodes: ``good``, and a code with a sentence for each way it may be refused."""
+    error = {"application/json": {"schema": {"$ref": "#/components/schemas/NodeRefused"}}}
+    said: dict[int | str, dict[str, Any]] = {
+        code: {"description": _WHY.get(code, "refused"), "content": error} for code in codes
+    }
+    said[200] = {"description": good, "content": {"application/json": {"schema": {"type": "object"}}}}
+    return said
+
+
+class NodeRefusal(BaseModel):
+    """Why, for programs and for people."""
+
+    code: str
+    sentence: str
+    remedy: str
+
+
+class NodeRefused(BaseModel):
+    """What a node is told that is refused."""
+
+    error: NodeRefusal
 
 
 _WHY = {
@@ -108,6 +132,7 @@ _WHY = {
     401: "no token, or one that is not known, expired or revoked",
     403: "the caller's roles or the data class do not allow it",
     404: "there is no such thing, or none the caller may know of",
+    405: "the path has no such method",
     408: "the body did not arrive in time",
     413: "the body is too large",
     429: "too many requests, or too many waiting jobs",
