@@ -26,6 +26,7 @@ VERBS: dict[str, tuple[str, str]] = {
     "status": ("fabric.cli.status:status", "Show sites, nodes, the queue against the baseline, and money."),
     "why": ("fabric.cli.why:why", "Explain a decision, a node, a launch or a job from the journal."),
     "nodes": ("fabric.cli.nodes:nodes", "List nodes; make the script that joins a machine of your own."),
+    "evidence": ("fabric.cli.evidence:evidence", "Prove where a job's data was; report a period to an auditor."),
     "token": ("fabric.cli.token:token", "Make, list and revoke users' tokens."),
     "validate": ("fabric.cli.validate:validate", "Check a configuration file."),
     "journal": ("fabric.cli.journal:journal", "Verify, show and export the journal."),
