@@ -27,7 +27,7 @@ from fabric.admission.reserve import Start, earliest
 from fabric.admission.share import Account, charge_of
 from fabric.admission.space import Placement, Space
 from fabric.admission.spend import run_cost
-from fabric.admission.standing import Key
+from fabric.admission.standing import CALLED, Key
 from fabric.admission.team import Team
 from fabric.admission.values import Admission, AdmitReason, Capacity, Preemption, QueueRules, WaitReason
 from fabric.model.decisions import Fact
@@ -155,7 +155,7 @@ class _Round:
 
     def _walk(self) -> None:
         candidates = {name: _candidates(line.kinds) for name, line in self.queue.lines.items()}
-        turns = [(self.teams[name].tag(self.now), each.heap[0][0], name) for name, each in candidates.items()]
+        turns = [(*self._turn(name, each.heap[0][0]), name) for name, each in candidates.items()]
         heapq.heapify(turns)
         tries = 0
         while turns and tries < MOST_TRIES and len(self.admissions) < MOST_ADMISSIONS:
@@ -184,7 +184,11 @@ class _Round:
             else:
                 heapq.heappop(mine.heap)
             if mine.heap:
-                heapq.heappush(turns, (team.tag(self.now), mine.heap[0][0], name))
+                heapq.heappush(turns, (*self._turn(name, mine.heap[0][0]), name))
+
+    def _turn(self, name: str, key: Key) -> tuple[int, Key]:
+        """When a team's next job is looked at."""
+        return CALLED if key[0] == CALLED else self.teams[name].tag(self.now), key
 
     def _try(self, kind: Kind, key: Key, team: Team) -> Verdict | None:
         """Admit the job with ``key``, or say why not; the answer holds for all of its kind that come later."""

@@ -18,7 +18,7 @@ from fabric.admission.forecast import Forecast
 from fabric.admission.reach import Reaches
 from fabric.admission.records import JobRecord
 from fabric.admission.share import charge_of
-from fabric.admission.standing import Held, Key, is_late, latest_start
+from fabric.admission.standing import CALLED, Held, Key, is_late, latest_start
 from fabric.admission.team import Team
 from fabric.admission.values import NEVER, Away, Waiting, WaitReason
 from fabric.model.decisions import Fact
@@ -160,7 +160,10 @@ class Line:
         keys = [key for key in all_keys if key[4] not in gone and (not never or places[key[4]][0] not in never)]
         work = [0.0, *accumulate(self._charge(places[key[4]][0]) * key[-1] for key in keys)]
         weight, start = self._teams[name].rules.weight, self._tags[name]
-        return _Place([start + done / weight for done in work[:-1]], work, keys)
+        tags = [start + done / weight for done in work[:-1]]
+        for index in range(bisect_left(keys, (CALLED + 1,))):
+            tags[index] = CALLED
+        return _Place(tags, work, keys)
 
     def _charge(self, kind: Kind) -> float:
         charge = self._charges.get(kind)

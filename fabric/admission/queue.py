@@ -19,6 +19,7 @@ from fabric.admission.spend import Spent
 from fabric.admission.standing import Held, Key, key_of, next_change, stand
 from fabric.admission.values import Doomed, QueueRules
 from fabric.journal.base import Entry
+from fabric.model.events import Event
 from fabric.model.jobs import JobPhase
 
 
@@ -67,6 +68,7 @@ class Queue:
         self.accounts: dict[str, Account] = {}
         self.spent: dict[str, Spent] = {}
         self.kinds = Kinds()
+        self._called: set[str] = set()
         self._now = 0.0
         self._places: dict[str, tuple[Kind, Key]] = {}
         self._dependents: dict[str, set[str]] = {}
@@ -86,6 +88,10 @@ class Queue:
             for dependency in after.request.needs.after:
                 self._dependents.setdefault(dependency, set()).add(job)
         self._account(before, after, entry.at)
+        if after.phase is not JobPhase.WAITING:
+            self._called.discard(job)
+        if entry.kind == Event.JOB_PREEMPTED:
+            self._call(entry.data["by"])
         self._settle(job)
         if before is None or before.phase is not after.phase or before.deleted != after.deleted:
             for dependent in sorted(self._dependents.get(job, ())):
@@ -140,6 +146,13 @@ class Queue:
         elif standing:
             self._line_up(job, record)
 
+    def _call(self, job: str) -> None:
+        """Others give way to a job: what they leave is not for anybody else."""
+        record = self.jobs.get(job)
+        if record is not None and record.phase is JobPhase.WAITING:
+            self._called.add(job)
+            self._settle(job)
+
     def _lift(self, job: str) -> None:
         """Take one job from wherever it is."""
         self.live.pop(job, None)
@@ -156,7 +169,8 @@ class Queue:
     def _line_up(self, job: str, record: JobRecord) -> None:
         request = record.request
         team = self.rules.team(request.team)
-        kind, key = self.kinds.of(request), key_of(request, team, self._now)
+        kind = self.kinds.of(request)
+        key = key_of(request, team, self._now, called=job in self._called)
         self._places[job] = (kind, key)
         self.lines.setdefault(request.team, TeamLine()).add(kind, key)
         change = next_change(request, team, self._now)

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from fabric.admission.asks import ASSUMED_RUNTIME_S, Ask, Kind
-from fabric.admission.space import SAFE, Space, Where, slots, take_away, worker_nodes
+from fabric.admission.space import SAFE, Amounts, Space, Where, slots, take_away, worker_nodes
 from fabric.admission.spend import run_cost
 from fabric.admission.values import Away, Capacity, ClassRules, DatasetRules, QueueRules
-from fabric.model.labels import LABEL_MARKET, LABEL_SITE, Constraint, Operator, Selector
+from fabric.model.labels import LABEL_MARKET, LABEL_NODE_TYPE, LABEL_SITE, Constraint, Operator, Selector
 from fabric.model.money import MicroUSD
 from fabric.model.nodes import NodeType, Offer
 from fabric.model.resources import Resources
@@ -76,21 +76,33 @@ class Reaches:
     def _fits_empty(self, site: str, ask: Ask, where: Where) -> bool:
         """Whether a site with every node it may have, all of them empty, holds the whole of ``ask``."""
         meant = worker_nodes(ask, where)
+        beside = Where(ask.driver_selector, where.spot)
+        room = 0
+        # What the driver takes from the workers where it takes least; None while it fits nowhere.
+        lost: int | None = None if ask.driver else 0
+        for total, count, labels, market in self._machines(site):
+            spot_is_fine = where.spot or market is None or market in SAFE
+            takes = spot_is_fine and meant.selector.matches(labels)
+            each = slots(total, ask.bundle) if takes else 0
+            room += count * each
+            if count and ask.driver and spot_is_fine and beside.selector.matches(labels) and slots(total, ask.driver):
+                left = dict(total)
+                take_away(left, ask.driver, 1)
+                loss = each - slots(left, ask.bundle) if takes else 0
+                lost = loss if lost is None else min(lost, loss)
+        return lost is not None and room - lost >= ask.workers
+
+    def _machines(self, site: str) -> Iterator[tuple[Amounts, int, Mapping[str, str], str | None]]:
+        """What a site has and may still get: amounts, how many, labels, and the market where there is no choice."""
         present: dict[str, int] = {}
-        room, driver = 0, not ask.driver
         for index in self._space.sites.get(site, ()):
-            total = dict(self._space.rooms[index].total.items)
-            if self._space.suits(index, meant):
-                room += slots(total, ask.bundle)
-                driver = driver or slots(total, ask.driver) > 0
-            kind = self._space.rooms[index].labels.get("fabric/node-type", "")
-            present[kind] = present.get(kind, 0) + 1
+            room = self._space.rooms[index]
+            node_type = room.labels.get(LABEL_NODE_TYPE, "")
+            present[node_type] = present.get(node_type, 0) + 1
+            yield dict(room.total.items), 1, room.labels, room.market
         for node_type in self._types.get(site, ()):
-            if _type_suits(node_type, meant):
-                total = dict(node_type.resources.items)
-                room += max(0, node_type.maximum - present.get(node_type.name, 0)) * slots(total, ask.bundle)
-                driver = driver or slots(total, ask.driver) > 0
-        return room >= ask.workers and driver
+            more = max(0, node_type.maximum - present.get(node_type.name, 0))
+            yield dict(node_type.resources.items), more, node_type.labels, node_type.labels.get(LABEL_MARKET)
 
     def _aways(self, kind: Kind, where: Where) -> tuple[Away, ...]:
         allowed = self._rules.classes.get(kind.data_class, _NOWHERE).sites - self._rules.home

@@ -18,6 +18,9 @@ PATIENCE_S = 7 * 86400.0
 # A deadline makes a job urgent this long, and at least its own runtime, before its latest start.
 URGENT_S = 900.0
 
+# Others have given way to it: it goes before everything, or the room would go to them again.
+CALLED = -1_000_000
+
 # Order inside a team: priority, urgency, the time that counts, submission time, id; and, never compared, the runtime.
 Key = tuple[int, int, float, float, str, float]
 
@@ -51,10 +54,19 @@ def stand(
     return True
 
 
-def key_of(request: JobRequest, team: TeamRules, now: float) -> Key:
-    """The place of a job among those of its team; smaller is earlier."""
+def key_of(request: JobRequest, team: TeamRules, now: float, *, called: bool = False) -> Key:
+    """The place of a job among those of its team; smaller is earlier.
+
+    Args:
+        request: the job.
+        team: the rules of its team.
+        now: Unix seconds.
+        called: running jobs have been told to give way to it.
+    """
     priority = min(request.needs.priority, team.max_priority)
     runtime = expected_runtime(request)
+    if called:
+        return (CALLED, 0, request.at, request.at, request.job, runtime)
     if now - request.at >= PATIENCE_S:
         return (-team.max_priority, 0, request.at - PATIENCE_S, request.at, request.job, runtime)
     start = latest_start(request)
