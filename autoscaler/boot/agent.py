@@ -19,6 +19,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from autoscaler.boot import spot
+from autoscaler.boot.guard import Guard, Verdicts
 from autoscaler.boot.join import Joined, RefusedError, join
 from autoscaler.boot.lease import Lease, Renewer, boot_clock
 from autoscaler.boot.link import GatewayLink
@@ -125,9 +126,19 @@ class Agent:
         renewer = Renewer(self._link, self._settings.token, joined.credential, lease, self._clock, say)
         raylet = Raylet(self._settings, joined)
         renewer.start()
+        verdicts = Verdicts(self._link, self._settings.token, joined.credential, self._clock)
+        guard = Guard(self._settings.guard_socket, verdicts, say)
         asked = False
         try:
+            try:
+                private_directory(self._settings.guard_socket.parent)
+                guard.start()
+            except OSError as error:
+                return Ending(25, f"there is no guard, so there is no raylet: {error}")
+            # Not in the way of the raylet: an answer is needed when the first worker is to start.
+            self._background("guard-look", verdicts.look)
             raylet.start()
+            guard.sweep_below(raylet.process)
             if self._settings.metadata_url:
                 self._background("spot", lambda: self._look_for_notice(renewer, raylet))
             ending = self._watch(raylet, lease, renewer)
@@ -136,6 +147,7 @@ class Agent:
         finally:
             self._stopped.set()
             raylet.stop(drain=asked)
+            guard.stop()
             renewer.stop()
             if self._settings.rented and not self._settings.temp_dir:
                 # What several machines of a sandbox leave on the one real disk below them.
@@ -172,6 +184,8 @@ class Agent:
             how = raylet.ended()
             if how:
                 return self._raylet_ended(raylet, how, up)
+            if raylet.unguarded():
+                return Ending(25, "the raylet would start workers without the guard: another version of Ray?")
             if not up and raylet.up():
                 up = True
                 say(f"the raylet is up as node {raylet.node_id}")

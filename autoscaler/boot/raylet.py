@@ -13,12 +13,15 @@ from pathlib import Path
 
 import psutil
 
+from autoscaler.boot.guard import SOCKET, stands_before
 from autoscaler.boot.join import Joined
 from autoscaler.boot.private import write_private
 from autoscaler.boot.settings import Settings
 
 _STARTED = "Ray runtime started"
 _NODE_ID = "--node_id="
+# ``ray start``, with the guard before every worker.
+_GUARDED_START = (sys.executable, "-m", "autoscaler.ray.guard.start", "start")
 _NOT_INHERITED = ("RAY_AUTH_TOKEN", "RAY_ADDRESS")
 DRAIN_S = 5
 
@@ -37,7 +40,7 @@ class Raylet:
         self._log = settings.work_dir / "ray-start.log"
         self._start: subprocess.Popen[bytes] | None = None
         self._process: psutil.Process | None = None
-        self._up = False
+        self._up = self._guarded = False
         self.node_id = ""
 
     def start(self) -> None:
@@ -71,6 +74,15 @@ class Raylet:
         if self._process is not None and not _alive(self._process):
             return "the raylet is gone"
         return ""
+
+    def unguarded(self) -> bool:
+        """Whether it runs, and would start workers without asking."""
+        self._find()
+        return self._process is not None and not self._guarded
+
+    def process(self) -> psutil.Process | None:
+        """The raylet itself; None while it is not there."""
+        return self._process
 
     def drain(self, remaining_s: float) -> str:
         """Ask Ray to move work away because the machine goes in ``remaining_s``; ``""`` or what went wrong.
@@ -131,6 +143,7 @@ class Raylet:
                 told = next((item for item in arguments if item.startswith(_NODE_ID)), "")
                 if told and Path(arguments[0]).name == "raylet":
                     self._process, self.node_id = child, told.removeprefix(_NODE_ID)
+                    self._guarded = stands_before(arguments)
                     self._remember()
 
     def _remember(self) -> None:
@@ -162,7 +175,7 @@ def end_leftover(work_dir: Path) -> bool:
 def start_command(settings: Settings, joined: Joined) -> list[str]:
     """The `ray start` of this node; it holds no secret."""
     resources = dict(settings.resources)
-    command = [*_ray("start"), f"--address={joined.ray_address}", "--block", f"--temp-dir={settings.session_root}"]
+    command = [*_GUARDED_START, f"--address={joined.ray_address}", "--block", f"--temp-dir={settings.session_root}"]
     for flag, name in (("--num-cpus", "CPU"), ("--num-gpus", "GPU"), ("--memory", "memory")):
         command.append(f"{flag}={int(resources.pop(name, 0))}")
     if resources:
@@ -186,6 +199,10 @@ def environment(settings: Settings, joined: Joined) -> Mapping[str, str]:
         "RAY_CLOUD_INSTANCE_ID": settings.token,
         "RAY_NODE_TYPE_NAME": settings.node_type,
         "RAY_GRACEFUL_SHUTDOWN_DRAIN_TIMEOUT_S": str(DRAIN_S),
+        SOCKET: str(settings.guard_socket),
+        # Ray would start workers for no job, to give them to any job later; the guard lets none of those in.
+        "RAY_prestart_worker_first_driver": "0",
+        "RAY_enable_worker_prestart": "0",
     }
 
 

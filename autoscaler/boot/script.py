@@ -32,6 +32,7 @@ EXIT_CODES: Mapping[int, str] = {
     22: "the lease lapsed",
     23: "the gateway said that this machine has to end",
     24: "the raylet ended by itself",
+    25: "the guard could not be put before the workers, so there is no raylet",
 }
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._/-]*")

@@ -51,6 +51,11 @@ class Settings:
         return Path(self.temp_dir or f"/tmp/fabric-{name}")  # noqa: S108 - made private by the agent
 
     @property
+    def guard_socket(self) -> Path:
+        """Where Ray's scripts ask the guard; in a folder of its own, which nobody else may enter."""
+        return self.session_root / "guard" / "s"
+
+    @property
     def rented(self) -> bool:
         """Whether this machine can be ended, and so has to be when nobody looks after it."""
         return bool(self.end_command)

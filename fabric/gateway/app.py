@@ -10,11 +10,15 @@ from typing import Any
 import structlog
 from fastapi import FastAPI, Request, Response
 from fastapi.responses import JSONResponse, PlainTextResponse
+from pydantic import BaseModel
 from starlette.concurrency import run_in_threadpool
 from starlette.exceptions import HTTPException
 
 from fabric.gateway.dashboard import dashboard_routes
+from fabric.gateway.guard import LIMIT as GUARD_LIMIT
+from fabric.gateway.guard import Guard, GuardRequest
 from fabric.gateway.jobs.routes import JobsApi, jobs_routes
+from fabric.gateway.jobs.schemas import TEXT, refusals_of_nodes
 from fabric.gateway.join import Registrar
 from fabric.gateway.openapi import openapi_routes
 from fabric.gateway.refusals import RefusalError, malformed, too_large
@@ -31,7 +35,11 @@ log = structlog.get_logger()
 
 
 def build_app(
-    registrar: Registrar, health: Callable[[], dict[str, Any]], metrics: Metrics, jobs: JobsApi | None = None
+    registrar: Registrar,
+    health: Callable[[], dict[str, Any]],
+    metrics: Metrics,
+    jobs: JobsApi | None = None,
+    guard: Guard | None = None,
 ) -> FastAPI:
     """Wire the routes.
 
@@ -40,6 +48,7 @@ def build_app(
         health: facts for ``/healthz``; raises JournalUnavailableError when the journal cannot be read.
         metrics: counted into, and shown on ``/metrics``.
         jobs: the Jobs API; None for a gateway that only lets nodes in.
+        guard: what the nodes' guards are answered by; without one they let nothing start.
     """
 
     @asynccontextmanager
@@ -53,7 +62,7 @@ def build_app(
         app.include_router(dashboard_routes(jobs.callers, jobs.ray))
         app.include_router(openapi_routes(jobs.callers, app))
 
-    @app.post("/v1/join")
+    @app.post("/v1/join", **_for_nodes(JoinRequest, "the cluster's secrets", 401, 403, 409, 410))
     async def join(request: Request) -> Response:
         message = parse(JoinRequest, await _body(request))
         peer = request.client.host if request.client else ""
@@ -62,18 +71,25 @@ def build_app(
         log.info("node joined", token=answer["token"], peer=peer, hostname=message.hostname)
         return JSONResponse(answer, headers={"Cache-Control": "no-store"})
 
-    @app.post("/v1/lease")
+    @app.post("/v1/lease", **_for_nodes(LeaseRequest, "how long the machine may live", 401, 410))
     async def lease(request: Request) -> Response:
         message = parse(LeaseRequest, await _body(request))
         answer = await run_in_threadpool(registrar.renew, message)
         metrics.count(LEASES, answer=answer["action"])
         return JSONResponse(answer)
 
-    @app.get("/healthz")
+    if guard is not None:
+
+        @app.post("/v1/guard")
+        async def rule(request: Request) -> Response:
+            message = parse(GuardRequest, await _body(request, GUARD_LIMIT))
+            return JSONResponse(await run_in_threadpool(guard.answer, message), headers={"Cache-Control": "no-store"})
+
+    @app.get("/healthz", tags=["gateway"], responses=refusals_of_nodes("facts", 405, 503))
     async def healthz() -> Response:
         return JSONResponse(await run_in_threadpool(health))
 
-    @app.get("/metrics")
+    @app.get("/metrics", tags=["gateway"], responses={200: {"description": "Prometheus text", "content": TEXT}})
     async def exposition() -> Response:
         return Response(metrics.exposition(), media_type="text/plain; version=0.0.4; charset=utf-8")
 
@@ -102,12 +118,35 @@ def build_app(
             error.status_code,
             "no_such_route",
             f"{error.detail}.",
-            "The gateway has Ray's Jobs API under /api, POST /v1/join, POST /v1/lease, GET /healthz, GET /metrics and "
-            "GET /openapi.json.",
+            "The gateway has Ray's Jobs API under /api, POST /v1/join, POST /v1/lease, POST /v1/guard, GET /healthz, "
+            "GET /metrics and GET /openapi.json.",
         )
         return _answer(request, refusal, error.headers)
 
     return app
+
+
+def _for_nodes(message: type[BaseModel], good: str, *codes: int) -> dict[str, Any]:
+    """How a route for nodes is described."""
+    schema = message.model_json_schema()
+    # The one message inside another is described where it is used.
+    inner = schema.pop("$defs", {})
+    for name, value in schema["properties"].items():
+        schema["properties"][name] = _inlined(value, inner)
+    body = {"required": True, "content": {"application/json": {"schema": schema}}}
+    return {
+        "tags": ["nodes"],
+        "responses": refusals_of_nodes(good, 400, 405, 408, 413, 503, *codes),
+        "openapi_extra": {"requestBody": body},
+    }
+
+
+def _inlined(value: Any, inner: Mapping[str, Any]) -> Any:
+    if isinstance(value, dict):
+        if "$ref" in value:
+            return inner[value["$ref"].rpartition("/")[2]]
+        return {key: _inlined(each, inner) for key, each in value.items()}
+    return [_inlined(each, inner) for each in value] if isinstance(value, list) else value
 
 
 def _answer(request: Request, refusal: RefusalError, headers: Mapping[str, str] | None = None) -> Response:
@@ -116,15 +155,15 @@ def _answer(request: Request, refusal: RefusalError, headers: Mapping[str, str] 
     return JSONResponse(refusal.body(), status_code=refusal.status, headers=headers)
 
 
-async def _body(request: Request) -> bytes:
+async def _body(request: Request, limit: int = LIMIT) -> bytes:
     """Read a body that is small and comes quickly."""
     body = b""
     try:
         async with asyncio.timeout(BODY_TIMEOUT_S):
             async for chunk in request.stream():
                 body += chunk
-                if len(body) > LIMIT:
-                    raise too_large(LIMIT)
+                if len(body) > limit:
+                    raise too_large(limit)
     except TimeoutError:
         raise malformed("The request body did not arrive in time.") from None
     return body

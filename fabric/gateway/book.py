@@ -22,6 +22,7 @@ class Intent:
         token: the launch, or ``onprem/<site>/<node>``.
         site, node_type, labels: what the node will be.
         owned: a machine of one's own; its lease never ends it.
+        market: how the machine is had, a ``Market``; ``""`` where the journal does not say.
         ticket_sha256: digest of the ticket that was made for it.
         expires_at: Unix seconds until which the ticket is good.
     """
@@ -32,6 +33,7 @@ class Intent:
     owned: bool
     ticket_sha256: str
     expires_at: float
+    market: str = ""
     labels: Mapping[str, str] = field(default_factory=dict)
 
 
@@ -114,6 +116,7 @@ def _intent(token: str, entry: Entry) -> Intent:
         site=str(data.get("site", "")),
         node_type=str(data.get("node_type", "")),
         owned=data.get("market") == Market.OWNED,
+        market=str(data.get("market", "")),
         ticket_sha256=str(data.get("ticket_sha256", "")),
         expires_at=float(data.get("ticket_expires_at") or 0.0),
         labels={str(key): str(value) for key, value in (data.get("labels") or {}).items()},

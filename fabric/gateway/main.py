@@ -17,13 +17,14 @@ from typing import Any
 import structlog
 import uvicorn
 
-from autoscaler.boot.trust import ensure_certificate, is_loopback
+from autoscaler.boot.trust import cluster_token_file, ensure_certificate, guard_key_file, is_loopback
 from fabric.config.reload import BadConfigError, ConfigFile
 from fabric.config.schema import Config
 from fabric.gateway.app import build_app
 from fabric.gateway.book import Book
 from fabric.gateway.callers import Callers
 from fabric.gateway.credentials import Credentials
+from fabric.gateway.guard import Guard
 from fabric.gateway.jobs.desk import JobDesk
 from fabric.gateway.jobs.drivers import Drivers
 from fabric.gateway.jobs.logs import JobLogs
@@ -34,6 +35,7 @@ from fabric.gateway.jobs.register import JobRegister
 from fabric.gateway.jobs.routes import JobsApi
 from fabric.gateway.join import Cluster, Registrar
 from fabric.gateway.lease import ControllerWatch, Leases
+from fabric.gateway.ray_table import HeadTable
 from fabric.gateway.refusals import Versions
 from fabric.identity.authenticators import authenticator
 from fabric.journal.base import Journal, JournalUnavailableError
@@ -92,7 +94,17 @@ def _serve(file: ConfigFile, journal: Journal) -> None:
 
     metrics = Metrics()
     jobs = jobs_api(journal, lambda: file.current, credentials.cluster_token, metrics, time.time)
-    app = build_app(registrar, health, metrics, jobs)
+    table = HeadTable(cluster.ray_address, cluster_token_file(Path(config.fabric.state)))
+    guard = Guard(
+        journal,
+        book,
+        credentials,
+        lambda: file.current,
+        jobs.register,
+        table,
+        guard_key_file(Path(config.fabric.state)),
+    )
+    app = build_app(registrar, health, metrics, jobs, guard)
     watch.start()
     follower.start()
     jobs.register.start()
@@ -100,6 +112,7 @@ def _serve(file: ConfigFile, journal: Journal) -> None:
     try:
         uvicorn.Server(_listen(config, app)).run()
     finally:
+        table.close()
         jobs.register.stop()
         follower.stop()
         watch.stop()

@@ -14,11 +14,13 @@ _Word = Annotated[str, Field(min_length=1, max_length=256, pattern=r"^[\x21-\x7e
 _Text = Annotated[str, Field(max_length=256, pattern=r"^[\x20-\x7e]*$")]
 
 
-class _Message(BaseModel):
+class Message(BaseModel):
+    """Anything a node says."""
+
     model_config = ConfigDict(strict=True, frozen=True, extra="ignore", allow_inf_nan=False)
 
 
-class JoinRequest(_Message):
+class JoinRequest(Message):
     """A node asks to join: with a ticket the first time, with token and credential after a restart of its agent.
 
     Attributes:
@@ -48,13 +50,13 @@ class JoinRequest(_Message):
         return self
 
 
-class Notice(_Message):
+class Notice(Message):
     """The cloud will take the machine back at ``reclaim_at`` (Unix seconds)."""
 
     reclaim_at: float
 
 
-class LeaseRequest(_Message):
+class LeaseRequest(Message):
     """A node asks for more time."""
 
     token: _Word
@@ -62,7 +64,7 @@ class LeaseRequest(_Message):
     notice: Notice | None = None
 
 
-M = TypeVar("M", bound=_Message)
+M = TypeVar("M", bound=Message)
 
 
 def parse(kind: type[M], body: bytes) -> M:

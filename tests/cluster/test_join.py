@@ -91,7 +91,10 @@ class Cluster:
         (folder / "fabric.yaml").write_text(
             f"listen: {{gateway: '{self.gateway}', controller: '{self.web}'}}\n"
             f"ray: {{address: 127.0.0.1, port: {self.ray.rpartition(':')[2]}}}\n"
-            "sites: {home: {kind: onprem, node_types: {box: {nodes: [one], cpus: 1}}}}\n"
+            "defaults: {data_class: open}\ndata_classes: {open: {sites: any}}\n"
+            "sites:\n"
+            "  home: {kind: onprem, node_types: {box: {nodes: [one], cpus: 1}}}\n"
+            "  sky: {kind: sandbox, node_types: {box: {cpus: 1, max: 9, price: {on-demand: 1 USD/h}}}}\n"
             f"burst: {{lease: {LEASE_S:.0f}s, baseline: [{{gpus: 1, for: 0s}}]}}\n"
         )
         self.environ = {

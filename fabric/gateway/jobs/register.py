@@ -30,6 +30,7 @@ class JobRegister:
         self._lock = threading.Lock()
         self._jobs: dict[str, JobRecord] = {}
         self._by_driver: dict[str, str] = {}
+        self._classes: set[str] = set()
         self._waiting: Counter[str] = Counter()
         self._needed: Counter[str] = Counter()
         self.ended: deque[str] = deque(maxlen=_MOST_ENDED)
@@ -78,6 +79,10 @@ class JobRegister:
         """Jobs of ``team`` that are not over and not running; of all teams for None."""
         return self._waiting.total() if team is None else self._waiting[team]
 
+    def classes(self) -> frozenset[str]:
+        """The data class of every job there has been."""
+        return frozenset(self._classes)
+
     def needs_package(self, uri: str) -> bool:
         """Whether a job that is not over was submitted with this package."""
         return self._needed[uri] > 0
@@ -91,6 +96,7 @@ class JobRegister:
         after = self._jobs.get(job)
         if after is None or after is before:
             return
+        self._classes.add(after.request.data_class)
         self._count(before, -1)
         self._count(after, 1)
         attempt = after.attempt
