@@ -35,16 +35,13 @@ REASONS: Mapping[str, Kind] = {
     # error.errors[].reason
     "rateLimitExceeded": ThrottledError,
     "userRateLimitExceeded": ThrottledError,
-    "concurrentLimitExceeded": ThrottledError,
     "dailyLimitExceeded": ThrottledError,
     "resourceNotReady": ThrottledError,
     "quotaExceeded": QuotaError,
     "limitExceeded": QuotaError,
     "insufficientCapacity": CapacityError,
-    "resourcePoolExhausted": CapacityError,
     "stockout": CapacityError,
     "authError": CredentialsError,
-    "required.login": CredentialsError,
     "forbidden": CredentialsError,
     "insufficientPermissions": CredentialsError,
     "accessNotConfigured": CredentialsError,
@@ -75,6 +72,7 @@ REASONS: Mapping[str, Kind] = {
     "ACCESS_TOKEN_EXPIRED": CredentialsError,
     "ACCESS_TOKEN_SCOPE_INSUFFICIENT": CredentialsError,
     "CREDENTIALS_MISSING": CredentialsError,
+    "resource_availability": CapacityError,
 }
 
 STATUSES: Mapping[int, Kind] = {
@@ -100,9 +98,10 @@ OPERATION_CODES: Mapping[str, Kind] = {
     "ZONE_RESOURCE_POOL_EXHAUSTED_WITH_DETAILS": CapacityError,
     "REGION_RESOURCE_POOL_EXHAUSTED": CapacityError,
     "RESOURCE_POOL_EXHAUSTED": CapacityError,
-    "INSUFFICIENT_CAPACITY": CapacityError,
-    "STOCKOUT": CapacityError,
+    "GPU_STOCKOUT": CapacityError,
     "VM_MIN_COUNT_NOT_REACHED": CapacityError,
+    # Seen where a spot instance is reclaimed while it is being made; the table of codes does not have it.
+    "UNSUPPORTED_OPERATION": CapacityError,
     # The operation has ended and made nothing: another offer may do better, the same token never will.
     "INTERNAL_ERROR": CapacityError,
     "QUOTA_EXCEEDED": QuotaError,
@@ -110,14 +109,14 @@ OPERATION_CODES: Mapping[str, Kind] = {
     "RATE_LIMIT_EXCEEDED": ThrottledError,
     "RESOURCE_OPERATION_RATE_EXCEEDED": ThrottledError,
     "CONCURRENT_OPERATIONS_QUOTA_EXCEEDED": ThrottledError,
+    "RESOURCE_NOT_READY": ThrottledError,
     "PERMISSIONS_ERROR": CredentialsError,
+    "SERVICE_ACCOUNT_ACCESS_DENIED": CredentialsError,
     "BILLING_DISABLED": CredentialsError,
     "INVALID_FIELD_VALUE": BadRequestError,
     "INVALID_USAGE": BadRequestError,
-    "UNSUPPORTED_OPERATION": BadRequestError,
     "CONDITION_NOT_MET": BadRequestError,
     "RESOURCE_NOT_FOUND": BadRequestError,
-    "RESOURCE_NOT_READY": BadRequestError,
     "RESOURCE_ALREADY_EXISTS": BadRequestError,
     "RESOURCE_IN_USE_BY_ANOTHER_RESOURCE": BadRequestError,
     "IP_SPACE_EXHAUSTED": QuotaError,
@@ -175,6 +174,9 @@ def _of_reply(error: Any, what: str) -> ProviderError:
     status = int(error.code or 0)
     message = f"{what}: {error.message}"
     for reason in _reasons(error):
+        # Whoever says 401 with whatever reason does not know us.
+        if status == 401:
+            break
         if (kind := REASONS.get(reason)) is not None:
             if kind in (QuotaError, CredentialsError) and _RATE.search(str(error.message)):
                 kind = ThrottledError

@@ -157,9 +157,9 @@ class Launcher:
     def _checked(self, launch: _Launch, there: Found) -> Found | ProviderError:
         if there.instance.token == launch.spec.token and there.offer == launch.spec.offer.offer_id:
             return there
-        what = (
-            f"{there.instance.instance_id} exists and is {there.offer or 'not ours'}, not {launch.spec.offer.offer_id}"
-        )
+        has = f"token {there.instance.token!r} and offer {there.offer!r}"
+        wanted = f"token {launch.spec.token!r} and offer {launch.spec.offer.offer_id!r}"
+        what = f"{there.instance.instance_id} exists already with {has}, not with {wanted}"
         return BadRequestError(what, cloud_code="alreadyExists")
 
     def _ended(self, launch: _Launch) -> Found | ProviderError:

@@ -101,7 +101,8 @@ class Server(ThreadingHTTPServer):
         self.tokens.let_in(headers.get("Authorization", ""))
         self.calls.append({"method": name, "given": given, "query": query, "body": body})
         if (fault := self.faults.take("refuse", name)) is not None:
-            raise Refusal(fault["status"], fault["reason"], fault.get("message", fault["reason"]), fault.get("headers"))
+            message, headers = fault.get("message", "It is refused."), fault.get("headers")
+            raise Refusal(fault["status"], fault.get("reason", ""), message, headers, fault.get("info", ""))
         denied = set(self.faults.values("denied") or ())
         if name == "cloudresourcemanager.projects.testIamPermissions":
             if self.faults.on("no_resource_manager"):
