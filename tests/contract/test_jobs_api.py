@@ -185,6 +185,7 @@ def test_an_acknowledged_submission_is_in_the_journal_and_survives_a_restart(tmp
         ({"submission_id": "x" * 129}, 400, "1 to 128"),
         ({"runtime_env": {"working_dir": "gcs://_ray_pkg_gone.zip"}}, 400, "does not exist. Submit again"),
         ({"runtime_env": {"env_vars": {"A": 1}}}, 400, "Dict[str, str]"),
+        ({"runtime_env": {"env_vars": {"FABRIC_SITES": "sky"}}}, 400, "FABRIC_SITES"),
     ],
 )
 def test_a_refusal_is_a_sentence_and_a_journal_entry(tmp_path: Path, body: Any, status: int, word: str) -> None:

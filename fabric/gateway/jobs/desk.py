@@ -23,6 +23,7 @@ from fabric.journal.base import AlreadyAppendedError, Draft, Journal
 from fabric.model.events import Event
 from fabric.model.jobs import Needs
 from fabric.sovereignty.classify import ClassRefusedError, classify
+from fabric.sovereignty.tampering import forbidden_environment
 
 _FORBIDDEN = frozenset({"class_widened", "incomparable_classes"})
 
@@ -129,6 +130,9 @@ class JobDesk:
     def _take_in(self, caller: Principal, data: dict[str, Any]) -> str:
         config, now = self._config(), self._clock()
         job = submission_id(data)
+        tampering = forbidden_environment(data.get("runtime_env"))
+        if tampering is not None:
+            raise refusals.bad_request("forbidden_environment", tampering)
         needs, data_class = self._classed(config, caller, data, now)
         self._check_after(caller, needs)
         submission, code = self._with_code(caller.team, {**data, "submission_id": job})
