@@ -10,6 +10,7 @@ from autoscaler.providers.base import (
     CredentialsError,
     NetworkError,
     NotFoundError,
+    Provider,
     ProviderBugError,
     ProviderError,
     QuotaError,
@@ -31,32 +32,34 @@ USUAL = {
 }
 
 
-def refused(google: GcpServer, owner: str, **fault: object) -> ProviderError:
+def refused(google: GcpServer, provider: Provider, **fault: object) -> ProviderError:
     # A field mask that is refused is tried without: the refusal has to hold for both.
     google.fault("refuse", methods=[LIST], times=2, **fault)
     with pytest.raises(ProviderError) as refusal:
-        google.provider(owner).list()
+        provider.list()
     google.ask("clear")
     return refusal.value
 
 
 def test_every_reason_of_a_refused_call_is_its_kind_of_error(google: GcpServer, owner: str):
+    provider = google.provider(owner)
     for reason, kind in REASONS.items():
         told = {"info": reason} if reason.isupper() else {"reason": reason}
-        error = refused(google, owner, status=USUAL[kind], message="Google's own words.", **told)
+        error = refused(google, provider, status=USUAL[kind], message="Google's own words.", **told)
         assert type(error) is kind, reason
         assert error.cloud_code == reason
         assert "Google's own words." in error.message
 
 
 def test_a_refusal_without_a_reason_is_known_by_its_status(google: GcpServer, owner: str):
+    provider = google.provider(owner)
     for status, kind in STATUSES.items():
-        error = refused(google, owner, status=status)
+        error = refused(google, provider, status=status)
         # The SDK's session signs in again after a 401, which fails in the same way.
         assert type(error) is kind, status
         assert error.cloud_code == f"http {status}"
-    assert type(refused(google, owner, status=418)) is ProviderBugError
-    assert type(refused(google, owner, status=599)) is NetworkError
+    assert type(refused(google, provider, status=418)) is ProviderBugError
+    assert type(refused(google, provider, status=599)) is NetworkError
 
 
 def test_every_code_of_a_failed_operation_is_its_kind_of_error(google, owner, spec):
@@ -95,13 +98,17 @@ def test_an_accelerator_quota_names_the_family_that_shares_it(google, owner, spe
 
 @pytest.mark.parametrize("status", [403, 429])
 def test_a_rate_quota_is_throttling_however_it_is_worded(google, owner, status):
-    words = (
-        "Quota exceeded for quota metric 'Queries' and limit 'Queries per minute' of service 'compute.googleapis.com'"
-    )
-    error = refused(google, owner, status=status, reason="quotaExceeded", message=words, headers={"Retry-After": "17"})
+    words = "Quota exceeded for quota metric 'Queries' and limit 'Queries per minute' of service 'compute'."
+    more = {"reason": "quotaExceeded", "message": words, "headers": {"Retry-After": "17"}}
+    error = refused(google, google.provider(owner), status=status, **more)
     assert type(error) is ThrottledError
     assert error.retry_after_s == 17.0
     assert error.family == "gcp compute API"
+
+
+def test_a_401_is_about_credentials_whatever_its_reason(google: GcpServer, owner: str):
+    error = refused(google, google.provider(owner), status=401, reason="required", message="Login Required.")
+    assert type(error) is CredentialsError
 
 
 def test_what_an_insert_names_and_google_does_not_know_is_a_bad_request(google, owner, spec):
