@@ -224,6 +224,7 @@ class Controller:
 
         What it is compared with comes from the journal, so an edit made while no controller ran is noticed as well.
         """
+        self._book.refresh()
         path, digest, before = str(self._file.path), self._file.digest, self._rules.digest
         further = self._rules.widened_by(self._config())
         return [
