@@ -99,6 +99,7 @@ ERRORS: Mapping[str, type[ProviderError]] = MappingProxyType(
         "InvalidAvailabilityZone": BadRequestError,
         "InvalidInstanceType": BadRequestError,
         "InvalidIamInstanceProfileArn.Malformed": BadRequestError,
+        "NoSuchEntity": BadRequestError,
         "InvalidBlockDeviceMapping": BadRequestError,
         "InvalidCapacityReservationId.NotFound": BadRequestError,
         "InvalidCapacityReservationId.Malformed": BadRequestError,

@@ -164,18 +164,23 @@ def serve(folder: Path) -> Iterator[Callable[[], AwsCloud]]:
     proxy = Proxy(port)
     try:
         wait_until(lambda: _answers(port), what="an answer of moto's server")
-        behind = botocore.session.Session().create_client(
-            "ec2",
-            region_name=REGION,
-            endpoint_url=f"http://127.0.0.1:{port}",
-            aws_access_key_id="test",
-            aws_secret_access_key="test",
-        )
+        _client("iam", port).create_instance_profile(InstanceProfileName="fabric-node")
+        behind = _client("ec2", port)
         yield lambda: AwsCloud(proxy, credentials, behind)
     finally:
         proxy.close()
-        moto.terminate()
-        moto.wait(timeout=10)
+        moto.kill()
+        moto.wait()
+
+
+def _client(service: str, port: int) -> Any:
+    return botocore.session.Session().create_client(
+        service,
+        region_name=REGION,
+        endpoint_url=f"http://127.0.0.1:{port}",
+        aws_access_key_id="test",
+        aws_secret_access_key="test",
+    )
 
 
 def _answers(port: int) -> bool:

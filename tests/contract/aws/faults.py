@@ -33,6 +33,7 @@ class Faults:
     lost: Counter[str] = field(default_factory=Counter)
     denied: set[str] = field(default_factory=set)
     deaf: int = 0
+    fleet_errors: list[str] = field(default_factory=list)
     quotas: dict[str, float] = field(default_factory=dict)
     hide_s: float = 0.0
     hidden: dict[str, float] = field(default_factory=dict)
@@ -48,6 +49,7 @@ class Faults:
             self.denied.clear()
             self.hidden.clear()
             self.quotas.clear()
+            self.fleet_errors = []
             self.deaf, self.hide_s, self.skew_s, self.delay_s = 0, 0.0, 0.0, 0.0
 
     def refusal(self, api: str, zone: str, new_token: bool) -> Refusal | None:

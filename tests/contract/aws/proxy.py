@@ -14,6 +14,7 @@ import base64
 import http.client
 import json
 import re
+import ssl
 import threading
 import time
 from collections import defaultdict
@@ -45,9 +46,10 @@ class Proxy:
         calls: every call's name and members, in order.
         most_at_once: the most launches that were under way together.
         last_key: the access key that signed the last request.
+        tunnels: hosts that a tunnel was asked to.
     """
 
-    def __init__(self, moto_port: int) -> None:
+    def __init__(self, moto_port: int, tls: ssl.SSLContext | None = None) -> None:
         self.moto_port = moto_port
         self.faults = Faults()
         self.objections: list[str] = []
@@ -55,6 +57,7 @@ class Proxy:
         self.calls: list[tuple[str, dict[str, str]]] = []
         self.most_at_once = 0
         self.last_key = ""
+        self.tunnels: list[str] = []
         self.under_way = 0
         self.tokens: dict[tuple[str, str], tuple[dict[str, str], bytes]] = {}
         self.token_locks: dict[tuple[str, str], threading.Lock] = defaultdict(threading.Lock)
@@ -64,13 +67,16 @@ class Proxy:
         handler = type("Handler", (_Handler,), {"proxy": self})
         self._server = ThreadingHTTPServer(("127.0.0.1", 0), handler)
         self._server.daemon_threads = True
+        self._scheme = "https" if tls else "http"
+        if tls:
+            self._server.socket = tls.wrap_socket(self._server.socket, server_side=True)
         self._thread = threading.Thread(target=self._server.serve_forever, args=(0.05,), daemon=True)
         self._thread.start()
 
     @property
     def url(self) -> str:
         """Where it listens."""
-        return f"http://127.0.0.1:{self._server.server_address[1]}"
+        return f"{self._scheme}://127.0.0.1:{self._server.server_address[1]}"
 
     def close(self) -> None:
         """Stop listening."""
@@ -105,6 +111,11 @@ class _Handler(BaseHTTPRequestHandler):
                 with proxy.lock:
                     proxy.under_way -= 1
         return None
+
+    def do_CONNECT(self) -> None:
+        """As an HTTP proxy that lets nobody through, so that it is seen who was wanted."""
+        self.proxy.tunnels.append(self.path)
+        self.send_error(403)
 
     def finish(self) -> None:
         if self._moto is not None:
@@ -169,6 +180,8 @@ class _Handler(BaseHTTPRequestHandler):
             if known is None:
                 if len(base64.b64decode(form.get("UserData", ""))) > USER_DATA_BYTES:
                     return self._refuse("InvalidParameterValue", "User data is limited to 16384 bytes")
+                if action == "CreateFleet" and proxy.faults.fleet_errors:
+                    return self._answer(200, _nothing_found(proxy.faults.fleet_errors), action)
                 status, reply = self._forward(body)
                 if status != 200:
                     return self._answer(status, reply, action)
@@ -301,6 +314,15 @@ def permissions(service: str, action: str, form: dict[str, str]) -> set[str]:
     if action == "CreateFleet":
         needed.add("ec2:RunInstances")
     return needed
+
+
+def _nothing_found(errors: list[str]) -> bytes:
+    """An instant fleet that made nothing, with a reason for each of its zones."""
+    items = "".join(
+        f"<item><errorCode>{code}</errorCode><errorMessage>as documented</errorMessage></item>" for code in errors
+    )
+    body = f"<requestId>r</requestId><fleetId>fleet-1</fleetId><errorSet>{items}</errorSet><fleetInstanceSet/>"
+    return f'<CreateFleetResponse xmlns="{_NAMESPACE}">{body}</CreateFleetResponse>'.encode()
 
 
 def _ids(reply: bytes) -> list[str]:
