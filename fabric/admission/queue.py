@@ -12,7 +12,7 @@ from bisect import bisect_left, insort
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
-from fabric.admission.asks import Kind, Kinds, expected_runtime
+from fabric.admission.asks import Kind, Kinds
 from fabric.admission.records import Attempt, JobRecord, step
 from fabric.admission.share import Account, parts_of
 from fabric.admission.spend import Spent
@@ -123,12 +123,6 @@ class Queue:
             if record.attempt is not None:
                 yield record, record.attempt
 
-    def waiting_count(self, team: str) -> int:
-        """Jobs of one team that wait, for whatever reason."""
-        line = self.lines.get(team)
-        aside = sum(1 for job in (*self.held, *self.doomed) if self.jobs[job].request.team == team)
-        return aside + (len(line.keys) if line else 0)
-
     def _settle(self, job: str) -> None:
         """Put one job where it belongs now."""
         self._lift(job)
@@ -212,11 +206,6 @@ class Queue:
         for at, _, team, parts in sorted(changes):
             if parts:
                 self.accounts.setdefault(team, Account(at=at)).change(at, parts, self.rules.half_life_s)
-
-
-def runtime_of(record: JobRecord) -> float:
-    """How long one attempt of a job is taken to run, in seconds."""
-    return expected_runtime(record.request)
 
 
 def _remove(keys: list[Key], key: Key) -> None:
