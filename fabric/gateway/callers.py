@@ -11,7 +11,7 @@ from fabric.config.schema import Config
 from fabric.gateway.jobs.refusals import too_often
 from fabric.gateway.refusals import RefusalError
 from fabric.identity.limits import RateLimits
-from fabric.identity.principal import Authenticator, Principal, UnknownCallerError
+from fabric.identity.principal import Authenticator, IssuerUnreachableError, Principal, UnknownCallerError
 
 COOKIE = "ray-authentication-token"
 # Ray sends its token here where a proxy before it uses the standard header for itself.
@@ -47,10 +47,12 @@ class Callers:
                 browser sends it along whoever wrote the page.
 
         Raises:
-            RefusalError: 401: nobody that is known; 429: too often.
+            RefusalError: 401: nobody that is known; 429: too often; 503: nobody can tell now who it is.
         """
         try:
             principal = await self._authenticator.who(_authorization(request, cookie=cookie))
+        except IssuerUnreachableError as error:
+            raise RefusalError(503, "issuer_unreachable", str(error), "") from None
         except UnknownCallerError as error:
             raise RefusalError(401, "unknown_caller", str(error), "") from None
         access = self._config().access
