@@ -25,6 +25,7 @@ VERBS: dict[str, tuple[str, str]] = {
     "down": ("fabric.cli.down:down", "Give every instance back, then stop everything."),
     "status": ("fabric.cli.status:status", "Show sites, nodes, the queue against the baseline, and money."),
     "why": ("fabric.cli.why:why", "Explain a decision, a node, a launch or a job from the journal."),
+    "jobs": ("fabric.cli.jobs:jobs", "List the queue and earlier jobs, each with its reason."),
     "nodes": ("fabric.cli.nodes:nodes", "List nodes; make the script that joins a machine of your own."),
     "evidence": ("fabric.cli.evidence:evidence", "Prove where a job's data was; report a period to an auditor."),
     "token": ("fabric.cli.token:token", "Make, list and revoke users' tokens."),

@@ -38,7 +38,7 @@ def why(subject: str, as_json: bool) -> None:
       an instance id    the same by the cloud's id, or the beginning of it
       a Ray node id     the same by Ray's id, or the beginning of it
       onprem/SITE/NODE  a machine of your own; NODE alone will do
-      a Ray job         its job or submission id: what was decided while it waited and ran
+      a job             its submission id or Ray's job id: why it waits, its attempts, what was decided meanwhile
 
     Every decision is decided again from the snapshot that is in its receipt. If that gives something else, it says
     exactly what, and the exit code is 1; so it is when nothing has that name.
@@ -65,7 +65,10 @@ def _told(context: Context, entries: list[Entry], subject: str) -> dict[str, Any
         return _decisions([_numbered(entries, int(subject))])
     known = names(entries)
     token = meant(known, subject)
-    told = _life(entries, token) if token is not None else _job(context, entries, subject)
+    if token is not None:
+        told = _life(entries, token)
+    else:
+        told = _queued(context, entries, subject) or _past_the_queue(context, entries, subject)
     if told is None:
         raise unknown(known, subject)
     return told
@@ -114,8 +117,25 @@ def _life(entries: list[Entry], token: str) -> dict[str, Any]:
     return {"subject": token, "story": lines, "now": stands(entries, token, time.time()), **_decisions(about)}
 
 
-def _job(context: Context, entries: list[Entry], job_id: str) -> dict[str, Any] | None:
-    """What was decided between the submission of a Ray job and its end; None if Ray says that there is no such job.
+def _queued(context: Context, entries: list[Entry], name: str) -> dict[str, Any] | None:
+    """A job of the queue from its submission to its end, and why it waits; None if the journal has none."""
+    from fabric.cli.context import get_json
+    from fabric.cli.job_story import job_told, queued_as
+    from fabric.cli.receipts import receipts
+
+    job = queued_as(entries, name)
+    if job is None:
+        return None
+    queue = get_json(f"http://{context.config_in_force.listen.controller}/queue?job={quote(job, safe='')}")
+    told = job_told(entries, job, queue, time.time())
+    span = told.pop("span")
+    about = receipts(entry for entry in entries if span and span[0] - 1 <= entry.at <= span[1] + 1)
+    told["note"] = "The decisions bought or gave back something in its time; Ray does not say whose demand waits."
+    return {**told, **_decisions([receipt for receipt in about if receipt.acts])}
+
+
+def _past_the_queue(context: Context, entries: list[Entry], job_id: str) -> dict[str, Any] | None:
+    """What was decided while a job ran that came to Ray past the gateway; None if Ray says that there is no such job.
 
     Raises:
         CliError: it looks like a job, and Ray, who alone knows when it ran, does not answer.
