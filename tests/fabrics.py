@@ -10,7 +10,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -19,8 +19,10 @@ import psutil
 
 from autoscaler.boot.trust import cluster_token_file
 from autoscaler.core.lifecycle import InstanceRecord, fold_instances
+from fabric.admission.records import JobRecord, step
 from fabric.config.reload import read
 from fabric.config.schema import Config
+from fabric.identity.issue import first_operator_token
 from fabric.journal.base import Entry
 from fabric.journal.sqlite import SqliteJournal
 from tests.conftest import wait_until
@@ -55,23 +57,40 @@ burst:
   lease: {lease}
   grace: 5s
   refusal_backoff: 2s
+queue: {{backoff: 1s, retries: 2}}
+{more}
 """
+MODULES = {
+    "sandbox": "autoscaler.sandbox.main",
+    "gateway": "fabric.gateway.main",
+    "controller": "autoscaler.shell.main",
+    "reaper": "autoscaler.shell.reap_main",
+}
 
 
 class Fabric:
     """The processes of one fabric; ``close`` ends all of them and everything they started."""
 
-    def __init__(self, maximum: int = 2, lease: str = "30s", join: str = "120s", home_gpus: int = 1) -> None:
+    def __init__(
+        self, maximum: int = 2, lease: str = "30s", join: str = "120s", home_gpus: int = 1, more: str = ""
+    ) -> None:
         self.directory = Path(tempfile.mkdtemp(prefix="fab-", dir="/tmp"))
         self.path = self.directory / "fabric.yaml"
-        names = ("gateway", "controller", "reaper", "ray", "dashboard", "sandbox")
+        names = ("gateway", "controller", "reaper", "ray", "dashboard", "sandbox", "client")
         self.ports = {name: unused_port() for name in names}
         self.path.write_text(
             CONFIG.format(
-                temp=self.directory / "r", maximum=maximum, lease=lease, join=join, home_gpus=home_gpus, **self.ports
+                temp=self.directory / "r",
+                maximum=maximum,
+                lease=lease,
+                join=join,
+                home_gpus=home_gpus,
+                more=more,
+                **self.ports,
             )
         )
         self.processes: dict[str, subprocess.Popen[bytes]] = {}
+        self._user_token: Path | None = None
         self.token_path = cluster_token_file(self.directory / "state")
         self.environment = {
             **{name: value for name, value in os.environ.items() if not name.startswith(("RAY_", "FABRIC_"))},
@@ -109,7 +128,7 @@ class Fabric:
             "--dashboard-agent-grpc-port": "0",
             "--runtime-env-agent-port": "0",
             "--metrics-export-port": "0",
-            "--ray-client-server-port": str(unused_port()),
+            "--ray-client-server-port": str(self.ports["client"]),
             "--labels": "fabric/site=home,fabric/market=owned,fabric/node-type=head",
             "--object-store-memory": OBJECT_STORE,
             "--temp-dir": str(self.directory / "r"),
@@ -127,17 +146,15 @@ class Fabric:
 
     def start(self, *names: str, **environment: str) -> None:
         """Start some of ``sandbox``, ``gateway``, ``controller``, ``reaper`` and wait until they answer."""
-        modules = {
-            "sandbox": ("autoscaler.sandbox.main", "sandbox"),
-            "gateway": ("fabric.gateway.main", "gateway"),
-            "controller": ("autoscaler.shell.main", "controller"),
-            "reaper": ("autoscaler.shell.reap_main", "reaper"),
-        }
+        self.launch(*names, **environment)
         for name in names:
-            self._start(name, ["-m", modules[name][0], *self._where], environment)
-        for name in names:
-            url = f"http://127.0.0.1:{self.ports[modules[name][1]]}/healthz"
+            url = f"http://127.0.0.1:{self.ports[name]}/healthz"
             wait_until(lambda url=url, name=name: self._answers(name, url), 30, f"{name} ({self.log(name)})")
+
+    def launch(self, *names: str, **environment: str) -> None:
+        """Start some of them, and wait for nothing."""
+        for name in names:
+            self._start(name, ["-m", MODULES[name], *self._where], environment)
 
     def kill(self, name: str) -> None:
         """``kill -9`` of one process, not of what it started."""
@@ -202,16 +219,95 @@ class Fabric:
 
     def entries(self) -> list[Entry]:
         """The journal."""
-        journal = SqliteJournal(self.config.fabric.journal.removeprefix("sqlite:"), "test")
-        try:
+        with self.journal() as journal:
             return list(journal.read())
-        finally:
-            journal.close()
 
     def records(self) -> dict[str, InstanceRecord]:
         """What the journal says of every launch of the cloud."""
         records = fold_instances(self.entries())
         return {token: record for token, record in records.items() if not token.startswith("onprem/")}
+
+    @property
+    def user_token(self) -> Path:
+        """File with the token of whoever runs the tests: a user and an operator, in no team."""
+        if self._user_token is None:
+            with self.journal() as journal:
+                self._user_token = first_operator_token(self.directory / "state", journal, "tester")
+        return self._user_token
+
+    @contextlib.contextmanager
+    def journal(self) -> Iterator[SqliteJournal]:
+        """The journal, opened."""
+        journal = SqliteJournal(self.config.fabric.journal.removeprefix("sqlite:"), "test")
+        try:
+            yield journal
+        finally:
+            journal.close()
+
+    def jobs(self) -> dict[str, JobRecord]:
+        """What the journal says of every job."""
+        jobs: dict[str, JobRecord] = {}
+        for entry in self.entries():
+            step(jobs, entry)
+        return jobs
+
+    def submit(self, entrypoint: str, **more: Any) -> str:
+        """Submit a job to the gateway, as a user does; its id."""
+        reply = self.as_user("POST", "/api/jobs/", json={"entrypoint": entrypoint, **more})
+        assert reply.status_code == 200, reply.text
+        return reply.json()["submission_id"]
+
+    def stop(self, job: str) -> None:
+        """Ask the gateway to stop a job."""
+        reply = self.as_user("POST", f"/api/jobs/{job}/stop")
+        assert reply.status_code == 200, reply.text
+
+    def over(self, *jobs: str) -> bool:
+        """Whether nothing more will happen to these jobs."""
+        records = self.jobs()
+        return all(job in records and records[job].phase.is_over for job in jobs)
+
+    def kept_log(self, job: str, attempt: int = 1) -> str:
+        """What was copied of what an attempt printed."""
+        return (self.directory / "state" / "jobs" / job / f"attempt-{attempt}.log").read_text()
+
+    def as_user(self, method: str, path: str, **more: Any) -> httpx.Response:
+        """One request to the gateway with the user's token."""
+        headers = {"Authorization": f"Bearer {self.user_token.read_text()}"}
+        url = f"http://127.0.0.1:{self.ports['gateway']}{path}"
+        return httpx.request(method, url, headers=headers, trust_env=False, timeout=30, **more)
+
+    def at_ray(self, method: str, path: str, **more: Any) -> httpx.Response:
+        """One request straight to Ray's dashboard, past the gateway, with the cluster's own token."""
+        headers = {"Authorization": f"Bearer {self.token_path.read_text().strip()}"}
+        url = f"http://127.0.0.1:{self.ports['dashboard']}{path}"
+        return httpx.request(method, url, headers=headers, trust_env=False, timeout=30, **more)
+
+    def ray_job(self, *arguments: str) -> subprocess.CompletedProcess[str]:
+        """Ray's own job command against the gateway, as a user runs it."""
+        environment = {
+            **self.environment,
+            "RAY_API_SERVER_ADDRESS": f"http://127.0.0.1:{self.ports['gateway']}",
+            "RAY_AUTH_TOKEN_PATH": str(self.user_token),
+        }
+        command = [sys.executable, "-m", "ray.scripts.scripts", "job", *arguments]
+        process = subprocess.Popen(
+            command,
+            env=environment,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            cwd=self.directory,
+        )
+        try:
+            output, errors = process.communicate(timeout=60)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            output, errors = process.communicate()
+            raise AssertionError(
+                f"{arguments}: {output}{errors}\n{self.log('controller').read_text()[-6000:]}"
+            ) from None
+        return subprocess.CompletedProcess(command, process.returncode, output, errors)
 
     def run_driver(self, source: str, *arguments: str) -> subprocess.Popen[bytes]:
         """A Ray program against this cluster; ``ADDRESS`` is in its environment."""
