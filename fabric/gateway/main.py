@@ -175,6 +175,8 @@ def _listen(config: Config, app: Any) -> uvicorn.Config:
         server_header=False,
         timeout_keep_alive=5,
         timeout_graceful_shutdown=5,
+        # Who follows a log has nothing to say.
+        ws_max_size=4096,
     )
     if not is_loopback(host):
         pair = ensure_certificate(Path(config.fabric.state), host)

@@ -19,6 +19,7 @@ from fabric.gateway.jobs.show import DRIVER_FIELDS
 
 KEPT_FIELDS = (*DRIVER_FIELDS, "error_type")
 _AGAIN_S = 1.0
+_PATIENCE_S = 0.5
 _MOST_KEPT = 20_000
 _NOTHING: Mapping[str, Any] = {}
 
@@ -66,7 +67,8 @@ class Drivers:
             self._asking[key] = asyncio.create_task(self._ask(key, attempt))
             self._asking[key].add_done_callback(lambda _: self._asking.pop(key, None))
         if key in self._asking and not complete:
-            await asyncio.shield(self._asking[key])
+            # Ray may be slow; whoever asks how a job stands is not made to wait for it.
+            await asyncio.wait({self._asking[key]}, timeout=_PATIENCE_S)
         return self.seen(record)
 
     async def others(self) -> list[dict[str, Any]]:

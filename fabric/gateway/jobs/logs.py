@@ -20,36 +20,48 @@ SAY_AFTER_S = 10.0
 SAY_AGAIN_S = 30.0
 LIVE_AGAIN_S = 2.0
 CHUNK = 64 * 1024
+_LONGEST_MARK = 64
 # How the copier of logs marks what it left out of a log that had grown too long.
 _GAP = re.compile(rb"\n\[fabric: (\d{15}) bytes are left out here\]\n")
-_HEAD = 32 * 1024**2
+HEAD_BYTES = 32 * 1024**2
 
 
 class KeptLog:
-    """The copy of one attempt's log. A position in it counts the bytes Ray sent, those that were left out included."""
+    """The copy of one attempt's log. A position in it counts the bytes Ray sent, those that were left out included.
 
-    def __init__(self, path: Path) -> None:
+    Args:
+        path: its file; it need not be there yet.
+        head: bytes of the beginning that the copier keeps of a log that has grown too long.
+    """
+
+    def __init__(self, path: Path, head: int = HEAD_BYTES) -> None:
         self._path = path
+        self._head = head
 
     def read(self, position: int, most: int = CHUNK) -> tuple[bytes, int]:
         """Bytes from ``position`` on, and the position after them; ``b""`` where there is no more yet."""
         try:
             with self._path.open("rb") as file:
-                file.seek(_HEAD)
-                gap = _GAP.match(file.read(64))
-                left_out = int(gap[1]) if gap else 0
-                mark = len(gap[0]) if gap else 0
-                if gap and _HEAD < position < _HEAD + left_out:
-                    # Cut while it was read: go on behind what is left out.
-                    position = _HEAD + left_out
-                at_gap = gap is not None and position <= _HEAD
-                file.seek(position if not gap or at_gap else position - left_out + mark)
-                content = file.read(min(most, _HEAD - position) if at_gap and position < _HEAD else most)
-                if at_gap and position == _HEAD:
-                    return content, position + len(content) - mark + left_out
+                file.seek(self._head)
+                gap = _GAP.match(file.read(_LONGEST_MARK))
+                if gap is None:
+                    file.seek(position)
+                    content = file.read(most)
+                    return content, position + len(content)
+                mark, left_out = len(gap[0]), int(gap[1])
+                if position < self._head:
+                    file.seek(position)
+                    content = file.read(min(most, self._head - position))
+                    return content, position + len(content)
+                behind = self._head + left_out
+                if position < behind:
+                    # What is left out, or was cut while it was read: the mark stands for it.
+                    return gap[0], behind
+                file.seek(position - left_out + mark)
+                content = file.read(most)
+                return content, position + len(content)
         except OSError:
             return b"", position
-        return content, position + len(content)
 
     def all(self) -> bytes:
         """Everything that is kept."""

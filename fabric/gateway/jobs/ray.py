@@ -17,6 +17,7 @@ from yarl import URL
 
 API_VERSION = "4"  # ray.dashboard.modules.version.CURRENT_VERSION of Ray 2.60
 _TIMEOUT_S = 5.0
+_VERSION_TIMEOUT_S = 1.0
 _SESSION_S = 5.0
 _LONGEST_ANSWER = 64 * 1024**2
 
@@ -94,7 +95,7 @@ class RayClient:
             asked_at, name = self._session_name
             if time.monotonic() - asked_at > _SESSION_S:
                 try:
-                    status, body = await self.get("/api/version")
+                    status, _, body = await self.page("/api/version", timeout_s=_VERSION_TIMEOUT_S)
                     name = str(_object(status, body).get("session_name") or "")
                 except RaySilentError:
                     name = ""
@@ -110,7 +111,7 @@ class RayClient:
         status, _, body = await self.page(path)
         return status, body
 
-    async def page(self, path: str) -> tuple[int, Mapping[str, str], bytes]:
+    async def page(self, path: str, timeout_s: float = _TIMEOUT_S) -> tuple[int, Mapping[str, str], bytes]:
         """Status, headers and body of one page; ``path`` is passed on as it is.
 
         Raises:
@@ -118,7 +119,7 @@ class RayClient:
         """
         url = URL(f"http://{self._address()}{path}", encoded=True)
         try:
-            timeout = aiohttp.ClientTimeout(total=_TIMEOUT_S)
+            timeout = aiohttp.ClientTimeout(total=timeout_s)
             async with self._open().get(url, headers=self._headers(), timeout=timeout, allow_redirects=False) as answer:
                 body = await answer.content.read(_LONGEST_ANSWER)
                 while not answer.content.at_eof() and len(body) < _LONGEST_ANSWER:
