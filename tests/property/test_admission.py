@@ -26,7 +26,7 @@ from tests.job_strategies import TEAMS, Submission, queue_rules, submissions
 from tests.virtual_queue import RULES, World, replay, rooms, submitted, wants
 
 CLUSTER = Capacity(rooms(3, gpus=4, cpus=8))
-SETTINGS = settings(max_examples=80, deadline=None)
+SETTINGS = settings(max_examples=50, deadline=None)
 
 
 def play(world: World, jobs: list[Submission]) -> None:
