@@ -137,6 +137,8 @@ class Server(ThreadingHTTPServer):
             self.skew = body["seconds"]
         elif what == "expire":
             self.tokens.expire()
+        elif what == "forget":
+            self.compute.state["requests"].clear()
         elif what == "end":
             self.compute.end_by_itself(body["name"], body["kind"])
         elif what == "calls":

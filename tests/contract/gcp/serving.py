@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import signal
+import ssl
 import subprocess
 import sys
 from pathlib import Path
@@ -66,16 +67,18 @@ class GcpServer:
         folder: for its state and its log.
         options: more of its command line.
         scheme: of its address.
+        ca: what signs it; None: nothing of our own.
     """
 
-    def __init__(self, folder: Path, *options: str, scheme: str = "http", verify: str | bool = True) -> None:
+    def __init__(self, folder: Path, *options: str, scheme: str = "http", ca: Path | None = None) -> None:
         self.folder = folder
         self.port = unused_port()
         self.url = f"{scheme}://127.0.0.1:{self.port}"
         self.account = service_account(folder, self.url)
         self._options = ["--accounts", str(folder / "account.pub"), *options]
         self._process: subprocess.Popen[bytes] | None = None
-        self._http = httpx.Client(base_url=self.url, timeout=10, trust_env=False, verify=verify)
+        trusted = True if ca is None else ssl.create_default_context(cafile=str(ca))
+        self._http = httpx.Client(base_url=self.url, timeout=10, trust_env=False, verify=trusted)
 
     def start(self) -> GcpServer:
         """Start it, with what an earlier one left in its file."""
