@@ -38,6 +38,7 @@ SLEEP = "#!/bin/sh\nexec sleep 600\n"
 CLOUDS: Mapping[str, str] = MappingProxyType(
     {
         "sandbox": "tests.contract.sandbox_cloud",
+        "example": "tests.contract.example_cloud",
         "aws": "tests.contract.aws.cloud",
         "gcp": "tests.contract.gcp.cloud",
     }
