@@ -16,6 +16,7 @@ from typing import Any
 import httpx
 import uvicorn
 
+from autoscaler.boot.trust import ensure_certificate
 from fabric.admission.records import ray_id_of
 from fabric.config.reload import read
 from fabric.config.schema import Config
@@ -69,6 +70,7 @@ class JobServer:
         dashboard: int | None = None,
         controller: int | None = None,
         journal: Journal | None = None,
+        tls: bool = False,
     ) -> None:
         self._socket = socket.create_server(("127.0.0.1", 0))
         port = self._socket.getsockname()[1]
@@ -86,7 +88,8 @@ class JobServer:
             "ops": self.token("ops", "", Role.USER, Role.OPERATOR),
             "eve": self.token("eve", "", Role.AUDITOR),
         }
-        self.url = f"http://127.0.0.1:{port}"
+        self.certificate = ensure_certificate(self.state, "127.0.0.1") if tls else None
+        self.url = f"http{'s' if tls else ''}://127.0.0.1:{port}"
         self._serve()
 
     def token(self, user: str, team: str, *roles: Role) -> str:
@@ -184,7 +187,10 @@ class JobServer:
         self.api = jobs_api(store, lambda: self.config, credentials.cluster_token, self.metrics, time.time)
         self.app = build_app(registrar, lambda: {"ok": True}, self.metrics, self.api)
         self.api.register.start()
-        self._server = uvicorn.Server(uvicorn.Config(self.app, log_config=None, access_log=False))
+        options = uvicorn.Config(self.app, log_config=None, access_log=False)
+        if self.certificate is not None:
+            options.ssl_certfile, options.ssl_keyfile = str(self.certificate.certificate), str(self.certificate.key)
+        self._server = uvicorn.Server(options)
         self._thread = threading.Thread(target=self._server.run, kwargs={"sockets": [self._socket]})
         self._thread.start()
 

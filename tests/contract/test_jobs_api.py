@@ -373,6 +373,19 @@ def test_the_verbs_of_the_command_line_work_with_headers_instead_of_a_token(serv
     assert stop.returncode == 0 and f"Attempting to stop job '{job}'" in stop.stdout
 
 
+def test_the_command_line_verifies_the_gateways_own_certificate(tmp_path: Path) -> None:
+    with job_server(tmp_path, tls=True) as server:
+        assert server.certificate is not None
+        verify = ("--verify", str(server.certificate.certificate))
+        submitted = server.ray("submit", *verify, "--no-wait", "--submission-id", "safe", "--", "true")
+        server.start("safe")
+        server.printed("safe", "over TLS\n")
+        server.finish("safe")
+        logs = server.ray("logs", *verify, "--follow", "safe")
+    assert submitted.returncode == 0, submitted.stderr
+    assert logs.returncode == 0 and "over TLS" in logs.stdout, logs.stderr
+
+
 async def _handshake(url: str, token: str) -> int:
     async with aiohttp.ClientSession(headers={"Authorization": f"Bearer {token}"}) as session:
         try:

@@ -119,7 +119,7 @@ class JobLogs:
             content, position = await asyncio.to_thread(self._kept(job, number).read, position)
             if content:
                 yield decoder.decode(content)
-            elif attempt.ended_at is not None:
+            elif attempt.ended_at is not None or record.phase.is_over:
                 position = -1
             elif self._queue.silent and attempt.started_at is not None:
                 async for chunk, behind in self._live(attempt, position):
