@@ -82,7 +82,7 @@ def dashboard_routes(callers: Callers, ray: RayClient) -> APIRouter:
     @router.get(f"{PREFIX}/{{path:path}}", tags=["dashboard"], responses=said)
     async def page(request: Request, path: str) -> Response:
         del path  # Starlette has decoded it; what Ray gets is what was asked for.
-        raw = request.scope["raw_path"].decode("ascii").partition("?")[0].removeprefix(PREFIX)
+        raw = request.scope["raw_path"].decode("latin-1").partition("?")[0].removeprefix(PREFIX)
         await _check(callers, request, raw)
         query = f"?{request.url.query}" if request.url.query else ""
         try:
@@ -100,7 +100,8 @@ def dashboard_routes(callers: Callers, ray: RayClient) -> APIRouter:
 async def _check(callers: Callers, request: Request, raw: str) -> None:
     plain = unquote(raw)
     shown = "authorization" in request.headers or RAY_HEADER in request.headers or COOKIE in request.cookies
-    if posixpath.normpath(plain) != (plain.rstrip("/") or "/") or "\\" in plain or "%" in plain:
+    straight = raw.isascii() and posixpath.normpath(plain) == (plain.rstrip("/") or "/")
+    if not straight or "\\" in plain or "%" in plain:
         raise _no_page(plain)
     shell = any(plain == each or (len(each) > 1 and each.endswith("/") and plain.startswith(each)) for each in _SHELL)
     if shell and not shown:

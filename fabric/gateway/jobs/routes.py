@@ -45,6 +45,7 @@ from fabric.gateway.jobs.schemas import (
 from fabric.gateway.jobs.show import details
 from fabric.gateway.refusals import RefusalError
 from fabric.identity.principal import Principal
+from fabric.journal.base import JournalUnavailableError
 from fabric.telemetry.emit import Metrics
 from fabric.telemetry.names import SUBMISSIONS
 
@@ -196,6 +197,10 @@ def jobs_routes(api: JobsApi) -> APIRouter:
                 raise RefusalError(503, "too_many_tails", f"{TAILS_AT_ONCE} logs are followed now.", "Try again later.")
         except RefusalError as refusal:
             await socket.send_denial_response(PlainTextResponse(refusal.words(), status_code=refusal.status))
+            return
+        except JournalUnavailableError:
+            sentence = "The journal cannot be used now. Ask again; see the gateway's log."
+            await socket.send_denial_response(PlainTextResponse(sentence, status_code=503))
             return
         async with tails:
             await socket.accept()
