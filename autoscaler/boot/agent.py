@@ -18,7 +18,7 @@ import traceback
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from autoscaler.boot import spot
+from autoscaler.boot import orphans, spot
 from autoscaler.boot.guard import Guard, Verdicts
 from autoscaler.boot.join import Joined, RefusedError, join
 from autoscaler.boot.lease import Lease, Renewer, boot_clock
@@ -119,6 +119,7 @@ class Agent:
             private_directory(self._settings.session_root)
         if end_leftover(self._settings.work_dir):
             say("ended the raylet that an earlier agent of this node had left behind")
+        orphans.adopt()
         joined = self._join()
         if isinstance(joined, Ending):
             return joined
@@ -147,6 +148,7 @@ class Agent:
         finally:
             self._stopped.set()
             raylet.stop(drain=asked)
+            orphans.end_all()
             guard.stop()
             renewer.stop()
             if self._settings.rented and not self._settings.temp_dir:
@@ -178,6 +180,7 @@ class Agent:
 
     def _watch(self, raylet: Raylet, lease: Lease, renewer: Renewer) -> Ending:
         up = lapsed = False
+        undertaker = orphans.Undertaker()
         while not self._stopped.wait(_LOOK_EVERY_S):
             if renewer.told_to_end:
                 return Ending(23, f"this machine has to end: {renewer.told_to_end}")
@@ -190,6 +193,7 @@ class Agent:
                 up = True
                 say(f"the raylet is up as node {raylet.node_id}")
             now = self._clock()
+            undertaker.bury(now, own=(raylet.pid,))
             if not up and now >= self._deadline:
                 return Ending(21, f"the boot deadline passed before the raylet was up: {raylet.last_words()}")
             if lease.lapsed(now) and self._settings.rented:

@@ -80,6 +80,11 @@ class Raylet:
         self._find()
         return self._process is not None and not self._guarded
 
+    @property
+    def pid(self) -> int:
+        """Process id of `ray start`; 0 before it was started."""
+        return self._start.pid if self._start is not None else 0
+
     def process(self) -> psutil.Process | None:
         """The raylet itself; None while it is not there."""
         return self._process
@@ -192,6 +197,8 @@ def start_command(settings: Settings, joined: Joined) -> list[str]:
 def environment(settings: Settings, joined: Joined) -> Mapping[str, str]:
     """What Ray's processes are told through the environment: who they are, and where the token file is."""
     inherited = {name: value for name, value in os.environ.items() if name not in _NOT_INHERITED}
+    # A start that the guard denied counts as starting until this passes; Ray's own 60 s would hold others up.
+    inherited.setdefault("RAY_worker_register_timeout_seconds", "30")
     return inherited | {
         "RAY_AUTH_MODE": "token",
         "RAY_AUTH_TOKEN_PATH": str(joined.token_file),
