@@ -102,7 +102,7 @@ def build_app(
             metrics.count(LEASES, answer=refusal.code)
         tell = log.info if refusal.status == 404 else log.warning
         tell("refused", path=request.url.path, code=refusal.code, sentence=refusal.sentence, peer=peer)
-        return _answer(request, refusal)
+        return _answer(request, refusal, refusal.headers())
 
     @app.exception_handler(JournalUnavailableError)
     async def unavailable(request: Request, error: JournalUnavailableError) -> Response:

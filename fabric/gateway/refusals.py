@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 
@@ -13,14 +14,22 @@ class RefusalError(Exception):
         code: one word for programs.
         sentence: what is wrong, for people.
         remedy: what to do.
+        retry_after_s: seconds after which the same may be asked again; None where nobody can tell.
     """
 
-    def __init__(self, status: int, code: str, sentence: str, remedy: str) -> None:
+    def __init__(
+        self, status: int, code: str, sentence: str, remedy: str, *, retry_after_s: float | None = None
+    ) -> None:
         super().__init__(f"{sentence} {remedy}")
         self.status = status
         self.code = code
         self.sentence = sentence
         self.remedy = remedy
+        self.retry_after_s = retry_after_s
+
+    def headers(self) -> dict[str, str]:
+        """The headers that go with the answer (``Retry-After``, RFC 9110, 10.2.3)."""
+        return {} if self.retry_after_s is None else {"Retry-After": str(math.ceil(max(self.retry_after_s, 1.0)))}
 
     def words(self) -> str:
         """What is wrong and what to do, as text."""

@@ -20,6 +20,7 @@ from fabric.model.jobs import Role
 
 PREFIX = "fab_"
 _LONGEST = 256
+_ASK = "An operator makes a new one with `fabric token create`."
 _NOT_KNOWN = (
     "This token is not known to this fabric. Check that all of it was copied, or ask an operator for a new one."
 )
@@ -94,15 +95,12 @@ class Tokens:
         """
         token = self.by_id.get(token_id(text))
         if token is None or len(text) > _LONGEST or not hmac.compare_digest(digest(text), token.sha256):
-            raise UnknownCallerError(_NOT_KNOWN)
+            raise UnknownCallerError(f"This token is not known to this fabric. Check that all of it was copied. {_ASK}")
         if token.revoked_at is not None:
             raise UnknownCallerError(f"Token {token.id} was revoked {_day(token.revoked_at)}. {_ASK}")
         if token.expires_at is not None and token.expires_at <= now:
             raise UnknownCallerError(f"Token {token.id} expired {_day(token.expires_at)}. {_ASK}")
         return token
-
-
-_ASK = "Ask an operator for a new one: fabric token create."
 
 
 def digest(text: str) -> str:

@@ -67,6 +67,7 @@ def too_often(wait_s: float) -> RefusalError:
         "too_often",
         "You ask more often than access.requests_per_second allows.",
         f"Ask again after {duration(max(wait_s, 1.0))}.",
+        retry_after_s=wait_s,
     )
 
 
