@@ -51,6 +51,7 @@ def place_everything() -> None:
     # Modules all over Ray hold this function by name, so its inside is exchanged rather than the name.
     _inside(groups.placement_group).cell_contents = _with_bundles(groups.placement_group.__wrapped__, place)
     worker = ray._private.worker
+    worker._merge_runtime_env = _merging_config(worker._merge_runtime_env)
     worker.upload_worker_process_setup_hook_if_needed = _keeping_our_hook(
         worker.upload_worker_process_setup_hook_if_needed
     )
@@ -125,6 +126,18 @@ def _keeping_our_hook(upload: Callable[..., Any]) -> Callable[..., Any]:
     return placed
 
 
+def _merging_config(merge: Callable[..., Any]) -> Callable[..., Any]:
+    """A ``config`` of the user's own in ``ray.init`` joins the job's, which Ray would call a conflict."""
+
+    def placed(parent: Any, child: Any, override: bool = False) -> Any:
+        if parent and child and parent.get("config") and child.get("config"):
+            parent = {**parent, "config": {**child["config"], **parent["config"]}}
+            child = {key: value for key, value in child.items() if key != "config"}
+        return merge(parent, child, override)
+
+    return placed
+
+
 def _prepare_children() -> None:
     """Python processes that this one starts, the driver above all, place their work as well."""
     import json
@@ -132,8 +145,11 @@ def _prepare_children() -> None:
     others = [path for path in os.environ.get("PYTHONPATH", "").split(os.pathsep) if path and path != STARTUP]
     os.environ["PYTHONPATH"] = os.pathsep.join([STARTUP, *others])
     # The driver gets Ray's own; a child that calls ray.init by itself goes on as part of the job.
-    ours = {name: value for name, value in os.environ.items() if name.startswith("FABRIC_") or name == RAY_HOOK}
-    os.environ.setdefault(RAY_JOB_CONFIG, json.dumps({"runtime_env": {"env_vars": ours}}))
+    # Without the user's hook, whose module only the job's own files may have.
+    names = [name for name in os.environ if name.startswith("FABRIC_") and name != USER_HOOK]
+    ours = {name: os.environ[name] for name in (*names, RAY_HOOK) if name in os.environ}
+    runtime_env = {"env_vars": ours, "config": {"eager_install": False}}
+    os.environ.setdefault(RAY_JOB_CONFIG, json.dumps({"runtime_env": runtime_env}))
 
 
 def _run_user_hook() -> None:
