@@ -42,7 +42,8 @@ class Instances:
 
     def get(self, zone: str, name: str) -> Found:
         """One instance."""
-        return found(self._ask("instances", "get", {"zone": zone, "instance": name}, f"reading {name}"), self._name)
+        item = self._ask("instances", "get", {"zone": zone, "instance": name}, f"reading {name}")
+        return found(item, zone, self._name)
 
     def delete(self, zone: str, name: str) -> Any:
         """Begin to end an instance; its disk goes with it.
@@ -75,7 +76,7 @@ class Instances:
         )
         for zone, scope in self._scopes("instances", wanted, "listing instances", mask):
             for item in scope.instances:
-                one = found(item, self._name)
+                one = found(item, zone, self._name)
                 # Two owners may share a label only if their digests meet; the exact tag decides.
                 if one.instance.tags.get(TAG_OWNER) == self._owner and self._here(zone):
                     yield one

@@ -42,7 +42,7 @@ ENDS: Mapping[str, str] = {
 }
 
 # All that is read of a listed instance; its metadata, the boot script, would be most of the reply.
-FIELDS = ("id", "name", "zone", "status", "description", "labels", "creationTimestamp", "lastStopTimestamp")
+FIELDS = ("id", "name", "status", "description", "creationTimestamp", "lastStopTimestamp")
 INTERFACE_FIELDS = ("networkIP", "accessConfigs")
 
 
@@ -74,22 +74,22 @@ class End:
     reason: str
 
 
-def found(item: Any, site: str) -> Found:
+def found(item: Any, zone: str, site: str) -> Found:
     """Read one instance.
 
+    A state that is in no table counts as running: the machine exists and may be charged.
+
     Raises:
-        ProviderBugError: Google shows a state or a time that this does not know.
+        ProviderBugError: Google shows a time that is none.
     """
-    status = str(item.status)
-    if status not in STATES:
-        raise ProviderBugError(f"instance {item.name} has the status {status!r}", cloud_code="status")
-    state, (offer, tags) = STATES[status], read_description(str(item.description))
+    state = STATES.get(str(item.status), InstanceState.RUNNING)
+    offer, tags = read_description(str(item.description))
     launched = unix_ms(str(item.creation_timestamp))
     ended = None
     if state is InstanceState.ENDED:
         ended = max(launched, unix_ms(str(item.last_stop_timestamp or item.creation_timestamp)))
     instance = Instance(
-        instance_id=f"{last(str(item.zone))}/{item.name}",
+        instance_id=f"{zone}/{item.name}",
         site=site,
         state=state,
         tags=tags,

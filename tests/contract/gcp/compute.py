@@ -75,6 +75,12 @@ class Compute:
             instance["status"] = "TERMINATED"
             instance["lastStopTimestamp"] = self._now()
 
+    def give_address(self, name: str, address: str) -> None:
+        """Let an instance show this address: that of a machine which really runs its boot script."""
+        for key, instance in self.state["instances"].items():
+            if key.endswith(f"/{name}"):
+                instance["networkInterfaces"][0]["networkIP"] = address
+
     # --- instances
 
     def _instances_insert(self, call: Call) -> dict[str, Any]:

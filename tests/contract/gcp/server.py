@@ -141,6 +141,8 @@ class Server(ThreadingHTTPServer):
             self.compute.state["requests"].clear()
         elif what == "end":
             self.compute.end_by_itself(body["name"], body["kind"])
+        elif what == "address":
+            self.compute.give_address(body["name"], body["address"])
         elif what == "calls":
             return self.calls
         elif what == "complaints":
