@@ -14,7 +14,7 @@ from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from fabric.admission.asks import Kind
+from fabric.admission.asks import Ask, Kind
 from fabric.admission.away import FOR_ROOM, MOST_GANGS, Crowd, burst_of
 from fabric.admission.forecast import Forecast
 from fabric.admission.holds import Hold, Release, by_time, hold_all, parts_held
@@ -37,7 +37,7 @@ from fabric.model.resources import Resources
 
 # Bounds on one decision; it is made again within a second, and what was left over is then looked at again.
 MOST_ADMISSIONS = 500
-MOST_TRIES = 5_000
+MOST_TRIES = 10_000
 # What money forbids one job need not forbid the next of its kind, which may be shorter: so many are looked at.
 MOST_REFUSED = 8
 OF_ONE_JOB = (WaitReason.MAX_COST, WaitReason.TEAM_BUDGET)
@@ -97,6 +97,8 @@ class _Round:
         self.admitted_kinds: list[Kind] = []
         self.alone: dict[str, Verdict] = {}
         self.stopped: dict[str, Verdict] = {}
+        # By what is asked for and its class: the shortest runtime for which there was no room. Room only gets less.
+        self.full: dict[tuple[Ask, str], tuple[float, Verdict]] = {}
 
     def outcome(self) -> Outcome:
         """Go through the line once."""
@@ -139,6 +141,8 @@ class _Round:
 
     def _for_room(self) -> list[Crowd]:
         """The kinds that wait for room, in the order of their first jobs."""
+        if not self.capacity.offers:
+            return []
         found: list[tuple[int, Key, Crowd]] = []
         gone = Counter(self.admitted_kinds)
         for name, line in self.queue.lines.items():
@@ -192,10 +196,13 @@ class _Round:
 
     def _try(self, kind: Kind, key: Key, team: Team) -> Verdict | None:
         """Admit the job with ``key``, or say why not; the answer holds for all of its kind that come later."""
+        refused = team.refuses(kind, key[-1], self.now)
+        full = self.full.get((kind.ask, kind.data_class))
+        if refused is None and full is not None and kind.rung >= full[0]:
+            return full[1]
         reach = self.reaches.of(kind)
         if not reach.sites:
             return WaitReason.NO_SITE, {"data_class": kind.data_class}
-        refused = team.refuses(kind, key[-1], self.now)
         if refused is not None:
             return refused
         if not kind.declared:
@@ -209,9 +216,10 @@ class _Round:
             return None
         if too_dear is not None and not reach.could_fit & self.rules.home:
             return too_dear
-        if self.head:
-            return self._behind(kind, reach)
-        return self._no_room(kind, key, reach, team)
+        verdict = self._behind(kind, reach) if self.head else self._no_room(kind, key, reach, team)
+        if self.head != key[4] and too_dear is None:
+            self.full[kind.ask, kind.data_class] = kind.rung, verdict
+        return verdict
 
     def _options(self, kind: Kind, key: Key, reach: Reach, team: Team) -> tuple[list[_Option], Verdict | None]:
         """Every site that has room for it now and that it may pay for; else what money forbids, if it is money."""
