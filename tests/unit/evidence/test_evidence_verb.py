@@ -6,39 +6,15 @@ import json
 import shlex
 import stat
 import subprocess
-from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
-from click.testing import CliRunner
 
-from fabric.cli.main import cli
 from fabric.journal.base import Draft
 from fabric.journal.sqlite import SqliteJournal
 from tests.evidence_journals import good_story, opening, ran_on, submitted
 from tests.unit.cli.places import Place, place_in
-
-
-@dataclass(frozen=True)
-class Typed:
-    returncode: int
-    stdout: str
-    stderr: str
-
-
-@dataclass(frozen=True)
-class Screen:
-    """The command line in this process, which is many times faster than one of its own for each command."""
-
-    place: Place
-
-    @property
-    def state(self) -> Path:
-        return self.place.path.parent / "state"
-
-    def fabric(self, *arguments: str) -> Typed:
-        done = CliRunner().invoke(cli, ["--config", str(self.place.path), *arguments])
-        return Typed(done.exit_code, done.stdout, done.stderr)
+from tests.unit.cli.typed import Screen
 
 
 def place_with(tmp_path: Path, drafts: list[Draft]) -> Screen:

@@ -15,17 +15,18 @@ from fabric.identity.bearer import JournalTokens
 from fabric.identity.principal import Principal, UnknownCallerError
 from fabric.journal.sqlite import SqliteJournal
 from fabric.model.jobs import Role
-from tests.unit.cli.places import Place, place_in
+from tests.unit.cli.places import place_in
+from tests.unit.cli.typed import Screen
 
 
 @pytest.fixture
-def place(tmp_path: Path) -> Place:
-    place = place_in(tmp_path)
+def place(tmp_path: Path) -> Screen:
+    place = Screen(place_in(tmp_path))
     place.path.write_text(place.path.read_text() + "teams: {vision: {}, clinic: {}}\n")
     return place
 
 
-def who(place: Place, text: str) -> Principal:
+def who(place: Screen, text: str) -> Principal:
     journal = SqliteJournal(place.journal, "gateway")
     try:
         door = JournalTokens(journal, lambda: ConfigFile(place.path).current, time.time)
@@ -34,7 +35,7 @@ def who(place: Place, text: str) -> Principal:
         journal.close()
 
 
-def test_a_token_is_printed_once_counts_at_the_gateway_and_after_revoke_no_more(place: Place) -> None:
+def test_a_token_is_printed_once_counts_at_the_gateway_and_after_revoke_no_more(place: Screen) -> None:
     made = place.fabric("token", "create", "--user", "mia", "--team", "vision", "--role", "user", "--role", "auditor")
     assert made.returncode == 0, made.stderr
     text = made.stdout.strip()
@@ -56,7 +57,7 @@ def test_a_token_is_printed_once_counts_at_the_gateway_and_after_revoke_no_more(
     assert "was revoked before" in place.fabric("token", "revoke", caller.token_id).stdout
 
 
-def test_with_output_the_token_is_in_a_private_file_and_nowhere_else(place: Place, tmp_path: Path) -> None:
+def test_with_output_the_token_is_in_a_private_file_and_nowhere_else(place: Screen, tmp_path: Path) -> None:
     file = tmp_path / "mia.token"
     made = place.fabric("token", "create", "--user", "mia", "--expires", "never", "--output", str(file), "--json")
     text = file.read_text()
@@ -81,14 +82,14 @@ def test_with_output_the_token_is_in_a_private_file_and_nowhere_else(place: Plac
     ],
 )
 def test_what_cannot_be_is_refused_with_a_sentence_and_nothing_is_made(
-    place: Place, arguments: tuple[str, ...], code: int, said: str
+    place: Screen, arguments: tuple[str, ...], code: int, said: str
 ) -> None:
     done = place.fabric("token", "create", *arguments)
     assert (done.returncode, said in done.stderr) == (code, True), done.stderr
     assert not place.journal.exists()
 
 
-def test_revoking_one_that_is_not_there_revokes_nothing(place: Place) -> None:
+def test_revoking_one_that_is_not_there_revokes_nothing(place: Screen) -> None:
     text = place.fabric("token", "create", "--user", "mia").stdout.strip()
     caller = who(place, text)
     done = place.fabric("token", "revoke", caller.token_id, "0000000000")
