@@ -16,6 +16,7 @@ BUILT_IN = {
     "sandbox": "autoscaler.providers.sandbox:from_site",
     "aws": "autoscaler.providers.aws:from_site",
     "gcp": "autoscaler.providers.gcp:from_site",
+    "azure": "autoscaler.providers.azure:from_site",
 }
 
 
@@ -28,13 +29,15 @@ def provider_for(site_name: str, site: Any, owner: str) -> Provider:
 
     Args:
         site_name: the site's name in the configuration.
-        site: its block of the configuration; ``site.kind`` selects the provider.
+        site: its block of the configuration; ``site.kind`` selects the provider, or ``site.provider`` where that is
+            ``other``.
         owner: value of the owner tag; the provider lists nothing else.
 
     Raises:
         UnknownSiteKindError: nobody registered that kind.
     """
-    return _factory(site.kind)(site_name, site, owner)
+    kind = site.provider if site.kind == "other" else site.kind
+    return _factory(kind)(site_name, site, owner)
 
 
 def kinds() -> tuple[str, ...]:

@@ -240,6 +240,9 @@ class AzureSite(CloudSiteBlock):
     subscription: CloudText = Field(description="subscription id")
     resource_group: CloudText = Field(description="resource group that holds the instances; must exist")
     authority: Url | None = Field(default=None, description="Entra authority; left out: the public cloud's")
+    audience: Url | None = Field(
+        default=None, description="what tokens are asked for; left out: the endpoint, which a private one is not"
+    )
     admin_key: FilePath | None = Field(
         default=None,
         description="file with the SSH public key that Azure insists on; left out: one nobody has the key to",
@@ -247,8 +250,22 @@ class AzureSite(CloudSiteBlock):
     node_types: dict[Name, AzureNodeType] = Field(min_length=1, description="VM sizes, by name")
 
 
+class OtherSite(Block):
+    """A cloud whose provider somebody else wrote and installed."""
+
+    kind: Literal["other"] = Field(description="this is a cloud with a provider of its own")
+    provider: Name = Field(description="name under which the provider is installed, its entry point")
+    labels: Labels = Field(
+        default={}, description="facts about the site, for data classes; nodes carry them as `fabric/KEY`"
+    )
+    settings: dict[Name, CloudText] = Field(
+        default={}, description="what the provider wants to know; see its own pages"
+    )
+    node_types: dict[Name, SandboxNodeType] = Field(min_length=1, description="machine shapes, by name")
+
+
 CloudSite = AwsSite | GcpSite | AzureSite
-SellingSite = SandboxSite | AwsSite | GcpSite | AzureSite
-Site = Annotated[OnPremSite | SandboxSite | AwsSite | GcpSite | AzureSite, Field(discriminator="kind")]
+SellingSite = SandboxSite | AwsSite | GcpSite | AzureSite | OtherSite
+Site = Annotated[OnPremSite | SandboxSite | AwsSite | GcpSite | AzureSite | OtherSite, Field(discriminator="kind")]
 NodeTypeBlock = OnPremNodeType | SandboxNodeType | AwsNodeType | GcpNodeType | AzureNodeType
 SellingNodeType = SandboxNodeType | AwsNodeType | GcpNodeType | AzureNodeType
