@@ -3,10 +3,10 @@
     python tests/bench/queue.py [--quick] [--traces] [--json FILE]
 
 The peer is what one would write first: sort all waiting jobs, walk the whole list, look at every node for each job
-(FCFS with EASY backfilling), make a sentence for nobody. Both get the same jobs, the same nodes, and start from an
-empty cluster, then decide again over what is left, when nothing more fits. ``--traces`` replays every trace of
-``../shared/traces`` in virtual time (``FABRIC_SHARED`` names another folder). ``tests/bench/jobs_http.py`` measures the
-way of a submission over HTTP.
+(FCFS with EASY backfilling), explain nothing. Both get the same jobs and nodes and start from an empty cluster, then
+decide again over what is left, when nothing more fits. ``--traces`` replays every trace of ``../shared/traces`` in
+virtual time (``FABRIC_SHARED`` names another folder). ``tests/bench/submissions.py`` measures the way of a submission
+over HTTP, beside Ray's own endpoint and under many who poll.
 """
 
 from __future__ import annotations

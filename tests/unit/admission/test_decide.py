@@ -420,3 +420,26 @@ def test_cpu_work_is_charged_its_dominant_share_of_the_cluster() -> None:
     it.submit("cpus", wants(0, 32))
     (admission,) = it.decide().admissions
     assert admission.charge == 16 * 32 / 128
+
+
+def test_the_example_of_the_how_to_goes_as_it_says() -> None:
+    weights = {"vision": 2.0, "speech": 1.0, "guests": 0.2}
+    it = world(rules=replace(RULES, teams={name: TeamRules(weight=weight) for name, weight in weights.items()}))
+    it.submit("A", wants(4, runtime_s=7200), team="vision")
+    it.submit("B", wants(4, runtime_s=7200), team="vision")
+    it.submit("C", wants(4, runtime_s=3600), team="speech")
+    it.submit("D", wants(8, runtime_s=3600), team="speech")
+    it.submit("E", wants(1, runtime_s=1800), team="guests")
+    it.submit("F", wants(1), team="guests")
+    outcome = it.decide()
+    assert [admission.job for admission in outcome.admissions] == ["A", "C"]
+    assert outcome.head == "E"
+    promised = it.decide().waiting("E")
+    assert promised and promised.start_at == 3600.0
+    it.until(3600.0)
+    assert set(it.started) == {"A", "C", "E", "F"}
+    outcome = it.decide()
+    promised = outcome.waiting("D")
+    assert outcome.head == "D" and promised and promised.start_at == 7200.0
+    it.submit("G", wants(2, runtime_s=1800), team="vision")
+    assert [admission.job for admission in it.decide().admissions] == ["G"]
