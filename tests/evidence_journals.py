@@ -28,7 +28,7 @@ RULES: dict[str, Any] = {
     "sites": {
         "home": {"kind": "onprem", "labels": {"country": "de"}},
         "near": {"kind": "sandbox", "labels": {"country": "de"}},
-        "far": {"kind": "aws", "labels": {"country": "us"}},
+        "far": {"kind": "aws", "labels": {"country": "us"}, "image": "ami-0123456789abcdef0"},
     },
     "teams": {"vision": "internal", "clinic": "patient"},
     "datasets": {},

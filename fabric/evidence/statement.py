@@ -10,7 +10,7 @@ from fabric.config.schema import Config
 from fabric.journal.base import Entry
 from fabric.model.events import Event
 from fabric.model.nodes import Market
-from fabric.sovereignty.record import UnreadableRulesError, config_of
+from fabric.sovereignty.record import UnreadableRulesError, config_of, image_of
 from fabric.sovereignty.rules import Rule, Verdict, allowed_sites, verdict
 from fabric.sovereignty.widen import rules_in
 
@@ -18,22 +18,31 @@ Json = dict[str, Any]
 _HOME_PREFIX = "onprem/"
 
 
+@dataclass(frozen=True, slots=True)
+class _Rules:
+    """Rules in force: the entry they are in, as written, and as what verdicts are computed from."""
+
+    seq: int
+    record: Mapping[str, Any]
+    config: Config
+
+
 @dataclass(slots=True)
 class _Reading:
     """What has been read so far.
 
     Attributes:
-        rules: the rules in force, and the entry they are in.
+        rules: the rules in force.
         judged_by: by attempt, the rules in force when it was admitted: they made its selectors.
         joined: what a machine said of itself when it joined, by the machine's name.
     """
 
-    rules: tuple[int, Config] | None = None
+    rules: _Rules | None = None
     unreadable: str = ""
     submitted: Entry | None = None
     token: Entry | None = None
     attempts: dict[int, Json] = field(default_factory=dict[int, Json])
-    judged_by: dict[int, tuple[int, Config] | None] = field(default_factory=dict[int, "tuple[int, Config] | None"])
+    judged_by: dict[int, _Rules | None] = field(default_factory=dict[int, "_Rules | None"])
     joined: dict[str, Entry] = field(default_factory=dict[str, Entry])
     nodes: dict[tuple[int, str], Json] = field(default_factory=dict[tuple[int, str], Json])
     denials: list[Json] = field(default_factory=list[Json])
@@ -74,7 +83,7 @@ def _read(reading: _Reading, entry: Entry, job: str) -> None:
     rules = rules_in(entry)
     if rules is not None:
         try:
-            reading.rules, reading.unreadable = (entry.seq, config_of(rules)), ""
+            reading.rules, reading.unreadable = _Rules(entry.seq, rules, config_of(rules)), ""
         except UnreadableRulesError as error:
             reading.rules, reading.unreadable = None, str(error)
     elif entry.kind == Event.NODE_JOINED:
@@ -116,7 +125,7 @@ def _admit(reading: _Reading, entry: Entry, data: Mapping[str, Any]) -> None:
     number = data["attempt"]
     data_class = _class_of(reading)
     reading.judged_by[number] = reading.rules
-    config = reading.rules[1] if reading.rules else None
+    config = reading.rules.config if reading.rules else None
     allowed = sorted(allowed_sites(config, data_class)) if config else []
     reading.attempts[number] = {
         "attempt": number,
@@ -127,7 +136,7 @@ def _admit(reading: _Reading, entry: Entry, data: Mapping[str, Any]) -> None:
         "ended_at": None,
         "end": None,
         "sites": list(data["sites"]),
-        "rules_entry": reading.rules[0] if reading.rules else None,
+        "rules_entry": reading.rules.seq if reading.rules else None,
         "allowed_sites": allowed,
     }
     beyond = sorted(set(data["sites"]) - set(allowed))
@@ -146,7 +155,7 @@ def _ran_on(reading: _Reading, entry: Entry, data: Mapping[str, Any]) -> None:
         known["last_s"] = max(known["last_s"], data["last_s"])
         return
     joined = reading.joined.get(data["instance"])
-    answer = _judge(reading, data)
+    answer, rules = _judge(reading, data), reading.judged_by.get(data["attempt"])
     reading.nodes[key if known is None else (data["attempt"], f"{data['ray_node_id']} {entry.seq}")] = {
         "entry": entry.seq,
         "attempt": data["attempt"],
@@ -160,6 +169,7 @@ def _ran_on(reading: _Reading, entry: Entry, data: Mapping[str, Any]) -> None:
         "python": str(joined.data.get("python", "")) if joined else "",
         "ray": str(joined.data.get("ray", "")) if joined else "",
         "hostname": str(joined.data.get("hostname", "")) if joined else "",
+        "image": image_of(rules.record, data["site"]) if rules else "",
         "allowed": answer.allowed,
         "rule": answer.rule.value,
         "sentence": answer.sentence,
@@ -177,7 +187,7 @@ def _judge(reading: _Reading, data: Mapping[str, Any]) -> Verdict:
     if rules is None:
         return Verdict(False, Rule.UNKNOWN_SITE, "The rules of that time are not known, and so nothing is allowed.")
     market = next((market for market in Market if market.value == data["market"]), Market.SPOT)
-    return verdict(rules[1], _class_of(reading), data["site"], market)
+    return verdict(rules.config, _class_of(reading), data["site"], market)
 
 
 def _site_of(instance: str, joined: Entry | None) -> str | None:
@@ -227,11 +237,11 @@ def _rule(reading: _Reading, data_class: str) -> Json | None:
     rules = next((rules for rules in reading.judged_by.values() if rules), reading.rules)
     if rules is None:
         return None
-    block = rules[1].data_classes.get(data_class)
+    block = rules.config.data_classes.get(data_class)
     return {
-        "entry": rules[0],
+        "entry": rules.seq,
         "class": None if block is None else block.model_dump(mode="json"),
-        "allowed_sites": sorted(allowed_sites(rules[1], data_class)),
+        "allowed_sites": sorted(allowed_sites(rules.config, data_class)),
     }
 
 

@@ -8,7 +8,7 @@ from typing import Any, cast
 from pydantic import ValidationError
 
 from fabric.config.schema import Config, DataClassBlock, DefaultsBlock, TeamBlock
-from fabric.config.sites import AwsSite, AzureSite, GcpSite, OnPremSite, SandboxSite
+from fabric.config.sites import AwsSite, AzureSite, CloudSiteBlock, GcpSite, OnPremSite, SandboxSite, Site
 
 _SITES = {"onprem": OnPremSite, "sandbox": SandboxSite, "aws": AwsSite, "gcp": GcpSite, "azure": AzureSite}
 
@@ -18,14 +18,25 @@ class UnreadableRulesError(Exception):
 
 
 def rules_record(config: Config) -> dict[str, Any]:
-    """Everything of a configuration that bears on where data may go, as JSON."""
+    """Everything of a configuration that bears on where data may go, and on what machines run there, as JSON."""
     return {
         "default": config.defaults.data_class,
         "classes": {name: block.model_dump(mode="json") for name, block in config.data_classes.items()},
-        "sites": {name: {"kind": site.kind, "labels": dict(site.labels)} for name, site in config.sites.items()},
+        "sites": {name: _site(site) for name, site in config.sites.items()},
         "teams": {name: team.data_class for name, team in config.teams.items()},
         "datasets": {name: data.data_class for name, data in config.datasets.items()},
     }
+
+
+def _site(site: Site) -> dict[str, Any]:
+    image = {"image": site.image} if isinstance(site, CloudSiteBlock) else {}
+    return {"kind": site.kind, "labels": dict(site.labels), **image}
+
+
+def image_of(record: Mapping[str, Any], site: str) -> str:
+    """The image that a site's instances were made from; ``""`` where a record names none."""
+    found = record.get("sites", {}).get(site, {})
+    return str(found.get("image", "")) if isinstance(found, Mapping) else ""
 
 
 def config_of(record: Mapping[str, Any]) -> Config:

@@ -48,6 +48,11 @@ def test_it_says_who_what_where_and_by_which_rule() -> None:
     assert (made["findings"], made["gaps"]) == ([], [])
 
 
+def test_a_rented_machine_is_told_with_the_image_that_was_configured() -> None:
+    made = evidence([*opening(), *good_story("j", "open", ["onprem/home/a", "fab-far-1"])], "j").statement
+    assert [node["image"] for node in made["nodes"]] == ["", "ami-0123456789abcdef0"]
+
+
 def test_a_node_that_is_written_again_is_one_node_with_its_first_and_last_time() -> None:
     story = [submitted("j", "open"), admitted("j", 1, ["home"]), begun("j", 1)]
     story += [ran_on("j", 1, "fab-near-1", "near", 5.0, 6.0), ran_on("j", 1, "fab-near-1", "near", 4.0, 99.5)]
