@@ -43,6 +43,8 @@ from fabric.journal.stores import open_journal
 from fabric.telemetry.emit import Metrics, configure_logging
 
 RELOAD_EVERY_S = 2.0
+# Submissions are written by threads, which have to get their turn while the event loop answers thousands of questions.
+THREAD_TURN_S = 0.0005
 
 log = structlog.get_logger()
 
@@ -54,6 +56,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--keep", type=Path, help="file that always holds the last good configuration")
     options = parser.parse_args(arguments)
     configure_logging("gateway")
+    sys.setswitchinterval(THREAD_TURN_S)
     # uvicorn ends gracefully on SIGTERM and then raises it again: leave with 0, through the clean-up below.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
     try:

@@ -131,7 +131,8 @@ class RayClient:
             raise RaySilentError(str(error)) from error
 
     def _headers(self) -> dict[str, str]:
-        return {"Authorization": f"Bearer {self._token()}"}
+        # Ray hides the values of environment variables from browsers, and lets them change nothing: both is wanted.
+        return {"Authorization": f"Bearer {self._token()}", "User-Agent": "Mozilla/5.0 (fabric gateway)"}
 
     def _open(self) -> aiohttp.ClientSession:
         if self._session is None:
