@@ -20,6 +20,7 @@ class SiteKind(StrEnum):
     AWS = "aws"
     GCP = "gcp"
     AZURE = "azure"
+    OTHER = "other"
 
 
 class Market(StrEnum):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import threading
 import time
 from collections import Counter
@@ -19,12 +20,16 @@ from autoscaler.providers.base import (
     QuotaError,
     ThrottledError,
 )
+from autoscaler.providers.registry import GROUP, provider_for
+from fabric.config.load import load
+from fabric.config.schema import Config
+from fabric.config.sites import OtherSite
 from fabric.model.nodes import Offer
 from tests.contract.clouds import Cloud
-from tests.contract.example_provider import ERRORS, from_site
+from tests.contract.example_provider import ERRORS
 
-SITE = "example"
-PRICES = {"small": "0.20", "large": "1.10"}
+SITE = "elsewhere"
+FILE = Path(__file__).resolve().parents[2] / "configs/examples/other-cloud.yaml"
 SCRIPT_BYTES = 16 * 1024
 _CALLS = {"launch": "create", "list": "all", "terminate": "end"}
 
@@ -46,7 +51,7 @@ class Machines:
             known = self.made.get(token)
             self._refuse("create", new=known is None)
             if known is None:
-                zones = {f"{SITE}.{key}/a/on-demand" for key in PRICES}
+                zones = {f"{SITE}.{key}/a/on-demand" for key in ("small", "large")}
                 if what["type"] not in zones or len(what["script"]) > SCRIPT_BYTES:
                     raise RuntimeError("nonsense")
                 now, shown = _now(), time.monotonic() + self.hide_s
@@ -98,18 +103,27 @@ class Nobody:
         return refuse
 
 
-@dataclass(frozen=True)
-class Site:
-    """The example's block of the configuration."""
+REGIONS: dict[str, Machines] = {}
 
-    cloud: Any
-    prices: Mapping[str, str] = field(default_factory=lambda: PRICES)
+
+def connect(region: str) -> Any:
+    """As an SDK does it: a client of a region, which may not be there."""
+    return REGIONS.get(region, Nobody())
+
+
+def site(region: str) -> OtherSite:
+    """The site's block, as ``configs/examples/other-cloud.yaml`` has it."""
+    config = load(FILE.read_bytes(), str(FILE))
+    assert isinstance(config, Config), config
+    block = config.sites[SITE]
+    assert isinstance(block, OtherSite)
+    return block.model_copy(update={"settings": {"region": region}})
 
 
 class ExampleCloud(Cloud):
     """A hand on the machines."""
 
-    node_types = frozenset(f"{SITE}.{key}" for key in PRICES)
+    node_types = frozenset({f"{SITE}.small", f"{SITE}.large"})
     stranger = "m-nobody"
 
     def __init__(self, machines: Machines) -> None:
@@ -117,10 +131,10 @@ class ExampleCloud(Cloud):
         self._machines = machines
 
     def provider(self, owner: str | None = None, page_size: int = 200) -> Provider:  # noqa: ARG002 - it has one page
-        return from_site(SITE, Site(self._machines), owner or self.owner)
+        return provider_for(SITE, site("here"), owner or self.owner)
 
     def nowhere(self) -> Provider:
-        return from_site(SITE, Site(Nobody()), self.owner)
+        return provider_for(SITE, site("nowhere"), self.owner)
 
     def refuse(self, error: type[ProviderError], operation: str = "launch", times: int = 1) -> None:
         assert error in (CapacityError, QuotaError, ThrottledError, CredentialsError)
@@ -149,10 +163,16 @@ class ExampleCloud(Cloud):
 
 
 @contextmanager
-def serve(folder: Path) -> Iterator[Callable[[], ExampleCloud]]:  # noqa: ARG001 - it keeps no files
-    """See ``tests.contract.clouds``."""
-    machines = Machines()
+def serve(folder: Path) -> Iterator[Callable[[], ExampleCloud]]:
+    """See ``tests.contract.clouds``; the provider is installed as pip would, with an entry point."""
+    installed = folder / "example_fabric_provider-1.0.dist-info"
+    installed.mkdir()
+    (installed / "METADATA").write_text("Metadata-Version: 2.1\nName: example-fabric-provider\nVersion: 1.0\n")
+    (installed / "entry_points.txt").write_text(f"[{GROUP}]\nexample = tests.contract.example_provider:from_site\n")
+    sys.path.append(str(folder))
+    machines = REGIONS["here"] = Machines()
     yield lambda: ExampleCloud(machines)
+    sys.path.remove(str(folder))
 
 
 def _now() -> int:

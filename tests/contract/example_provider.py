@@ -11,7 +11,8 @@ from typing import Any, TypeVar
 
 from autoscaler.providers import base
 from autoscaler.providers.base import Check, Instance, LaunchSpec, Provider, ProviderError
-from fabric.model.money import Tariff, usd
+from fabric.config.sites import OtherSite
+from fabric.model.money import Tariff
 from fabric.model.nodes import Market, Offer
 
 T = TypeVar("T")
@@ -25,23 +26,26 @@ ERRORS: Mapping[str, type[ProviderError]] = {
 }
 
 
-def from_site(site_name: str, site: Any, owner: str) -> Provider:
+def from_site(site_name: str, site: OtherSite, owner: str) -> Provider:
     """What the entry point names: make the provider, call nobody."""
-    return ExampleProvider(site_name, site, owner)
+    from tests.contract.example_cloud import connect  # the SDK, which nobody else needs
+
+    return ExampleProvider(site_name, site, owner, connect(site.settings["region"]))
 
 
 class ExampleProvider:
     """Five methods and nothing else: no retries, no journal, no waiting, nothing remembered."""
 
-    def __init__(self, name: str, site: Any, owner: str) -> None:
-        self._name, self._site, self._owner = name, site, owner
+    def __init__(self, name: str, site: OtherSite, owner: str, cloud: Any) -> None:
+        self._name, self._site, self._owner, self._cloud = name, site, owner, cloud
 
     def offers(self) -> Sequence[Offer]:
         """See ``Provider.offers``."""
-        names = {f"{self._name}.{key}": usd(price) for key, price in self._site.prices.items()}
         return [
-            Offer(f"{name}/a/on-demand", name, self._name, "a", Market.ON_DEMAND, Tariff(price, minimum_seconds=60))
-            for name, price in names.items()
+            Offer(f"{name}/{zone}/on-demand", name, self._name, zone, Market.ON_DEMAND, Tariff(price, 60))
+            for key, block in self._site.node_types.items()
+            for name, price in ((f"{self._name}.{key}", block.price.on_demand or 0),)
+            for zone in block.zones
         ]
 
     def launch(self, specs: Sequence[LaunchSpec]) -> Sequence[Instance | ProviderError]:
@@ -50,12 +54,12 @@ class ExampleProvider:
 
     def list(self) -> Sequence[Instance]:
         """See ``Provider.list``: one listing is one truth, every page of it, only what carries our tag."""
-        machines = [self._instance(machine) for machine in _call(self._site.cloud.all)]
+        machines = [self._instance(machine) for machine in _call(self._cloud.all)]
         return [instance for instance in machines if instance.tags.get(base.TAG_OWNER) == self._owner]
 
     def terminate(self, instance_ids: Sequence[str]) -> Mapping[str, ProviderError | None]:
         """See ``Provider.terminate``: ``NotFoundError`` is how a caller learns that it is over."""
-        return {one: _answer(lambda one=one: _call(self._site.cloud.end, one)) for one in instance_ids}
+        return {one: _answer(lambda one=one: _call(self._cloud.end, one)) for one in instance_ids}
 
     def check(self) -> Sequence[Check]:
         """See ``Provider.check``: never raises, and says what to do."""
@@ -67,7 +71,7 @@ class ExampleProvider:
         offer = spec.offer
         wanted = f"{offer.node_type}/{offer.zone}/{offer.market}"
         what = {"type": wanted, "script": spec.user_data, "tags": dict(spec.tags)}
-        return self._instance(_call(self._site.cloud.create, spec.token, what))
+        return self._instance(_call(self._cloud.create, spec.token, what))
 
     def _instance(self, machine: Mapping[str, Any]) -> Instance:
         state, times = base.InstanceState(machine["state"]), (machine["begun_ms"], machine["ended_ms"])

@@ -14,6 +14,7 @@ ROOT = Path(__file__).resolve().parents[2]
 
 def targets() -> dict[str, Callable[[], str]]:
     """Every generated file, by path, with what makes its text."""
+    from autoscaler.providers import reference as provider_reference
     from fabric.cli import reference as cli_reference
     from fabric.config import jsonschema as config_schema
     from fabric.config import reference as config_reference
@@ -24,6 +25,7 @@ def targets() -> dict[str, Callable[[], str]]:
         "docs/reference/configuration.md": config_reference.text,
         "docs/reference/cli.md": cli_reference.text,
         "docs/reference/reasons-and-metrics.md": telemetry_reference.text,
+        "docs/reference/provider-errors.md": provider_reference.text,
     }
 
 

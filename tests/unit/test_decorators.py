@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from pathlib import Path
+
 import pytest
 
 from autoscaler.providers.base import BadRequestError, Instance, ThrottledError
 from autoscaler.providers.decorate import DryRun, RateLimited
-from tests.contract.example_cloud import ExampleCloud, Machines
+from tests.contract.example_cloud import ExampleCloud, serve
 
 
 class Clock:
@@ -19,8 +22,9 @@ class Clock:
 
 
 @pytest.fixture
-def cloud() -> ExampleCloud:
-    return ExampleCloud(Machines())
+def cloud(tmp_path: Path) -> Iterator[ExampleCloud]:
+    with serve(tmp_path) as make:
+        yield make()
 
 
 def test_a_throttled_call_is_left_alone_and_the_others_go_on(cloud: ExampleCloud):

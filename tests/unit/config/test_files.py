@@ -23,7 +23,9 @@ ROOT = Path(__file__).resolve().parents[3]
 CONFIGS = ROOT / "configs"
 SHIPPED = [CONFIGS / "fabric.yaml", *sorted((CONFIGS / "examples").glob("*.yaml"))]
 # What only clouds and OpenID Connect have is explained where it is used.
-REFERENCES = [(CONFIGS / name).read_text() for name in ("fabric.yaml", "examples/three-clouds.yaml")]
+REFERENCES = [
+    (CONFIGS / name).read_text() for name in ("fabric.yaml", "examples/three-clouds.yaml", "examples/other-cloud.yaml")
+]
 SCHEMA = json.loads((CONFIGS / "fabric.schema.json").read_text())
 # What the reference says where there is no value to state.
 WITHOUT = {

@@ -25,9 +25,9 @@ EDITS = [
     ("labels:", "flavour:", "4:5: 'flavour' is not a key that is known in sites.home; remove it, or use one of: labels"),
     (", max: 3", "", "10:7: sites.cloud.node_types.small lacks 'max'; add max:, for example max: 1"),
     ("    - {gpus: 4, for: 5m}\n", "    - {gpus: 4}\n", "13:7: burst.baseline[0] lacks 'for'; add for:, for example for: 90s"),
-    ("    kind: sandbox\n", "", "7:3: sites.cloud lacks 'kind'; add kind: onprem, sandbox, aws, gcp or azure"),
+    ("    kind: sandbox\n", "", "7:3: sites.cloud lacks 'kind'; add kind: onprem, sandbox, aws, gcp, azure or other"),
     # words and numbers
-    ("kind: sandbox", "kind: sandbx", "8:11: sites.cloud.kind: 'sandbx' is not allowed here; did you mean sandbox? Allowed: onprem, sandbox, aws, gcp, azure"),
+    ("kind: sandbox", "kind: sandbx", "8:11: sites.cloud.kind: 'sandbx' is not allowed here; did you mean sandbox? Allowed: onprem, sandbox, aws, gcp, azure, other"),
     ("cpus: 64", "cpus: '64'", "6:45: sites.home.node_types.big.cpus is the text '64', not a whole number; write a whole number, for example 1"),
     ("cpus: 64", "cpus: true", "6:45: sites.home.node_types.big.cpus is true, not a whole number; write a whole number, for example 1"),
     ("cpus: 64", "cpus: 6.4", "6:45: sites.home.node_types.big.cpus is 6.4, not a whole number; write a whole number, for example 1"),
