@@ -145,6 +145,7 @@ class GcpNodeType(CloudNodeType):
         default=None, description="GPU to attach, for example `nvidia-tesla-t4`; machine families with GPUs need none"
     )
     accelerators: AtLeastOne | None = Field(default=None, description="how many to attach")
+    bulk: bool = Field(default=False, description="true: several zones at once are asked through a bulk insert")
     disk_type: CloudText | None = Field(
         default=None,
         description="type of the root disk; left out: the balanced one that the machine family takes",

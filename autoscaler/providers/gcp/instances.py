@@ -8,7 +8,7 @@ from typing import Any
 from autoscaler.providers.base import TAG_OWNER, BadRequestError, NetworkError
 from autoscaler.providers.gcp.connect import TIMEOUT_S, Connection
 from autoscaler.providers.gcp.reply import FIELDS, INTERFACE_FIELDS, Found, found, last
-from autoscaler.providers.gcp.request import LABEL_OWNER, label_value
+from autoscaler.providers.gcp.request import LABEL_OWNER, bulk_insert, label_value
 from fabric.config.sites import GcpSite
 
 # A zone in a listing with one of these is not a zone without instances.
@@ -34,11 +34,24 @@ class Instances:
         self._connection = connection
         self._page_size = page_size
         self._masks = True
+        self._zones: list[str] | None = None
 
     def insert(self, zone: str, resource: dict[str, Any], request_id: str) -> Any:
         """Begin to make an instance; the operation."""
         request = {"zone": zone, "instance_resource": resource, "request_id": request_id}
         return self._ask("instances", "insert_unary", request, f"making {resource['name']} in {zone}")
+
+    def insert_anywhere(self, zones: Sequence[str], resource: dict[str, Any], request_id: str) -> Any:
+        """Begin to make an instance in one of these zones, Google's choice; the operation is the region's."""
+        others = sorted(set(self._region_zones()) - set(zones))
+        wanted = bulk_insert(resource, zones, others)
+        request = {
+            "region": self._site.region,
+            "bulk_insert_instance_resource_resource": wanted,
+            "request_id": request_id,
+        }
+        what = f"making {resource['name']} in one of {', '.join(zones)}"
+        return self._ask("region_instances", "bulk_insert_unary", request, what)
 
     def get(self, zone: str, name: str) -> Found:
         """One instance."""
@@ -53,7 +66,13 @@ class Instances:
         return self._ask("instances", "delete_unary", {"zone": zone, "instance": name}, f"ending {name} in {zone}")
 
     def operation(self, zone: str, name: str) -> Any:
-        """An operation as it stands now. The SDK's own waiting would ask Google's public endpoint."""
+        """An operation as it stands now; ``zone`` is ``""`` for one of the region.
+
+        The SDK's own waiting would ask Google's public endpoint.
+        """
+        if not zone:
+            request = {"region": self._site.region, "operation": name}
+            return self._ask("region_operations", "get", request, f"reading operation {name}")
         return self._ask("zone_operations", "get", {"zone": zone, "operation": name}, f"reading operation {name}")
 
     def operations_on(self, zone: str, targets: Sequence[int]) -> Iterator[Any]:
@@ -62,6 +81,15 @@ class Instances:
             wanted = " OR ".join(f"(targetId = {target})" for target in targets[begin : begin + _TARGETS_A_CALL])
             for page in self._pages("zone_operations", "list", {"zone": zone, "filter": wanted}, "reading operations"):
                 yield from page.items
+
+    def made_by(self, zone: str, group: str) -> int | None:
+        """Google's number of the instance that a bulk insert made in this zone; None if it made none there."""
+        wanted = {"zone": zone, "filter": f'operationGroupId = "{group}"'}
+        for page in self._pages("zone_operations", "list", wanted, "reading operations"):
+            for operation in page.items:
+                if operation.operation_type == "insert":
+                    return int(operation.target_id)
+        return None
 
     def owned(self) -> Iterator[Found]:
         """Every instance of our owner in the site's region, all zones, all pages.
@@ -102,6 +130,12 @@ class Instances:
     def delete_disk(self, zone: str, name: str) -> Any:
         """Begin to delete a disk; refused by Google while an instance uses it."""
         return self._ask("disks", "delete_unary", {"zone": zone, "disk": name}, f"deleting disk {name} in {zone}")
+
+    def _region_zones(self) -> list[str]:
+        if self._zones is None:
+            region = self._ask("regions", "get", {"region": self._site.region}, f"reading {self._site.region}")
+            self._zones = [last(str(link)) for link in region.zones]
+        return self._zones
 
     def _mine(self) -> str:
         return f'labels.{LABEL_OWNER} = "{label_value(self._owner)}"'

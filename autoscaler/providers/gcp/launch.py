@@ -10,6 +10,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
@@ -26,7 +27,7 @@ from autoscaler.providers.base import (
 from autoscaler.providers.gcp.errors import of_operation
 from autoscaler.providers.gcp.instances import Instances
 from autoscaler.providers.gcp.reply import Found, done, end_of, unix_ms
-from autoscaler.providers.gcp.request import instance, instance_name, request_id
+from autoscaler.providers.gcp.request import by_bulk_insert, instance, instance_name, request_id
 from fabric.config.sites import GcpSite
 
 T = TypeVar("T")
@@ -45,12 +46,15 @@ class _Launch:
     Attributes:
         operation: the insert's, once Google has accepted it.
         result: what the caller is given.
+        zones: where the instance may be.
+        doubts: why its operation could not be read.
     """
 
     spec: LaunchSpec
     name: str
     operation: Any = None
     result: Found | ProviderError | None = None
+    zones: Sequence[str] = ()
     doubts: list[ProviderError] = field(default_factory=list[ProviderError])
 
 
@@ -101,10 +105,15 @@ class Launcher:
             launch.result = BadRequestError(what, cloud_code="node type")
             return
         try:
-            resource = instance(self._site, block, spec)
-            launch.operation = self._instances.insert(
-                spec.offer.zone, resource, request_id(spec, self._spent[spec.token])
-            )
+            resource, request = instance(self._site, block, spec), request_id(spec, self._spent[spec.token])
+            if spec.offer.zone:
+                launch.zones = [spec.offer.zone]
+                launch.operation = self._instances.insert(spec.offer.zone, resource, request)
+            elif not by_bulk_insert(block):
+                launch.result = BadRequestError(f"{spec.offer.offer_id} names no zone", cloud_code="zone")
+            else:
+                launch.zones = block.zones
+                self._insert_anywhere(launch, resource, request)
         except ProviderError as error:
             if error.cloud_code in ("alreadyExists", "http 409"):
                 launch.result = self._existing(launch)
@@ -112,6 +121,20 @@ class Launcher:
                 launch.result = BadRequestError(error.message, cloud_code=error.cloud_code)
             else:
                 launch.result = error
+
+    def _insert_anywhere(self, launch: _Launch, resource: dict[str, Any], request: str) -> None:
+        """A name is unique in its zone only, so the other zones are looked through first."""
+        try:
+            launch.result = self._checked(launch, self._look(launch))
+        except NotFoundError:
+            launch.operation = self._instances.insert_anywhere(launch.zones, resource, request)
+
+    def _look(self, launch: _Launch) -> Found:
+        """The instance, in whichever zone it is."""
+        for zone in launch.zones[:-1]:
+            with suppress(NotFoundError):
+                return self._instances.get(zone, launch.name)
+        return self._instances.get(launch.zones[-1], launch.name)
 
     def _await(self, pool: ThreadPoolExecutor, launches: Sequence[_Launch]) -> None:
         """Read the operations until all are done or the time is over; pauses grow, so 100 launches are few calls."""
@@ -137,11 +160,12 @@ class Launcher:
                 return
             if isinstance(error, ThrottledError):
                 self._spent[launch.spec.token] += 1
-            self._failed(launch.spec.offer.zone, launch.name)
+            for zone in launch.zones:
+                self._failed(zone, launch.name)
             launch.result = error
             return
         try:
-            launch.result = self._checked(launch, self._instances.get(launch.spec.offer.zone, launch.name))
+            launch.result = self._checked(launch, self._look(launch))
         except NotFoundError as error:
             launch.result = self._ended(launch) if _done(launch) else _doubt(launch, error)
         except ProviderError as error:
@@ -150,7 +174,7 @@ class Launcher:
     def _existing(self, launch: _Launch) -> Found | ProviderError:
         """What the name of the launch already has: an earlier launch of the same token, or something else."""
         try:
-            return self._checked(launch, self._instances.get(launch.spec.offer.zone, launch.name))
+            return self._checked(launch, self._look(launch))
         except ProviderError as error:
             return _doubt(launch, error)
 
@@ -164,9 +188,9 @@ class Launcher:
 
     def _ended(self, launch: _Launch) -> Found | ProviderError:
         """The instance of a token that was launched before and is gone, as Google's operations tell it."""
-        number, zone = int(launch.operation.target_id), launch.spec.offer.zone
         try:
-            end = end_of(self._instances.operations_on(zone, [number]))
+            zone, number = self._made(launch)
+            end = end_of(self._instances.operations_on(zone, [number])) if number else None
         except ProviderError as error:
             return _doubt(launch, error)
         if end is None:
@@ -181,6 +205,15 @@ class Launcher:
             reason=end.reason,
         )
         return Found(ended, number, launch.spec.offer.offer_id)
+
+    def _made(self, launch: _Launch) -> tuple[str, int]:
+        """Zone and number of what an operation made; no number where that is not known (yet)."""
+        if launch.spec.offer.zone:
+            return launch.spec.offer.zone, int(launch.operation.target_id)
+        for zone in launch.zones:
+            if number := self._instances.made_by(zone, str(launch.operation.operation_group_id)):
+                return zone, number
+        return "", 0
 
 
 def _done(launch: _Launch) -> bool:

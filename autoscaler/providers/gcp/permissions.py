@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+from autoscaler.providers.gcp.request import by_bulk_insert
 from fabric.config.sites import GcpSite
 
 # method of the API: what a call of it needs
@@ -20,6 +21,9 @@ CALLS: Mapping[str, tuple[str, ...]] = {
         "compute.disks.setLabels",
         "compute.subnetworks.use",
     ),
+    # The same as for an insert.
+    "compute.regionInstances.bulkInsert": ("compute.instances.create",),
+    "compute.regionOperations.get": ("compute.regionOperations.get",),
     "compute.instances.get": ("compute.instances.get",),
     "compute.instances.delete": ("compute.instances.delete",),
     "compute.instances.aggregatedList": ("compute.instances.list",),
@@ -65,6 +69,7 @@ def needed_by(site: GcpSite) -> list[str]:
         "compute.images.get": not own_image,
         "compute.images.getFromFamily": not own_image,
         "compute.acceleratorTypes.get": all(block.accelerator is None for block in site.node_types.values()),
+        "compute.regionOperations.get": not any(by_bulk_insert(block) for block in site.node_types.values()),
         "compute.subnetworks.get": site.network.subnet is None and not site.network.subnets,
     }
     return [permission for permission in everything() if not unneeded.get(permission, False)]

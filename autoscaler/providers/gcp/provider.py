@@ -22,6 +22,7 @@ from autoscaler.providers.gcp.launch import WAIT_S, Launcher
 from autoscaler.providers.gcp.leftovers import SCAN_EVERY_S, Leftovers
 from autoscaler.providers.gcp.preflight import Preflight
 from autoscaler.providers.gcp.reply import Found
+from autoscaler.providers.gcp.request import by_bulk_insert
 from fabric.config.shapes import price_in
 from fabric.config.sites import GcpNodeType, GcpSite
 from fabric.model.money import Tariff
@@ -72,7 +73,7 @@ class GcpProvider:
         return [
             offer
             for key, block in self._site.node_types.items()
-            for zone in block.zones
+            for zone in ([""] if by_bulk_insert(block) else block.zones)
             for market in block.market
             if (offer := self._offer(key, block, zone, market)) is not None
         ]

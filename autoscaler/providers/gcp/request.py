@@ -170,6 +170,42 @@ def instance(site: GcpSite, block: GcpNodeType, spec: LaunchSpec) -> dict[str, A
     return wanted
 
 
+def by_bulk_insert(block: GcpNodeType) -> bool:
+    """Whether Google chooses the zone: several at once, and no reservation, which is in one zone."""
+    return block.bulk and len(block.zones) > 1 and block.reservation is None
+
+
+def bulk_insert(resource: Mapping[str, Any], zones: Sequence[str], others: Sequence[str]) -> dict[str, Any]:
+    """A bulk insert of one instance, in whichever of the zones has it.
+
+    One, because all instances of a bulk insert share their metadata, and each boot script holds a ticket of its own.
+
+    Args:
+        resource: the instance, from ``instance``.
+        zones: where it may be.
+        others: the region's other zones.
+    """
+    properties = {key: value for key, value in resource.items() if key != "name"}
+    # These are names here, not addresses: the zone is not known yet. The disk is named after its instance.
+    properties["machine_type"] = _last(resource["machine_type"])
+    (disk,) = resource["disks"]
+    params = {key: value for key, value in disk["initialize_params"].items() if key != "disk_name"}
+    properties["disks"] = [{**disk, "initialize_params": {**params, "disk_type": _last(params["disk_type"])}}]
+    if accelerators := resource.get("guest_accelerators"):
+        properties["guest_accelerators"] = [
+            {**one, "accelerator_type": _last(one["accelerator_type"])} for one in accelerators
+        ]
+    places = {f"zones/{zone}": {"preference": "ALLOW"} for zone in zones}
+    places |= {f"zones/{zone}": {"preference": "DENY"} for zone in others}
+    return {
+        "count": 1,
+        "min_count": 1,
+        "per_instance_properties": {resource["name"]: {}},
+        "instance_properties": properties,
+        "location_policy": {"target_shape": "ANY", "locations": places},
+    }
+
+
 def _disk(site: GcpSite, block: GcpNodeType, zone: str, name: str, marks: Mapping[str, str]) -> dict[str, Any]:
     kind = block.disk_type or ("hyperdisk-balanced" if _is_of(block.instance_type, _HYPERDISK_ONLY) else "pd-balanced")
     return {
@@ -217,6 +253,10 @@ def _deadline_s(block: GcpNodeType, spec: LaunchSpec) -> int | None:
 
 def _is_of(machine_type: str, families: Sequence[str]) -> bool:
     return any(machine_type.startswith(f"{family}-") for family in families)
+
+
+def _last(link: str) -> str:
+    return link.rpartition("/")[2]
 
 
 def _label_key(key: str) -> str:

@@ -11,7 +11,7 @@ from tests.contract.gcp.refusal import Refusal
 
 PROJECT = "lab-burst"
 REGION = "europe-west4"
-ZONES = (f"{REGION}-a", f"{REGION}-b", "us-central1-a")
+ZONES = (f"{REGION}-a", f"{REGION}-b", f"{REGION}-c", "us-central1-a")
 MACHINE_TYPES = {"g2-standard-4": (4, 16), "n1-standard-4": (4, 15), "e2-standard-2": (2, 8), "a2-highgpu-1g": (12, 85)}
 ACCELERATORS = ("nvidia-tesla-t4", "nvidia-l4")
 IMAGES = {
@@ -50,8 +50,9 @@ def _region(call: Call) -> dict[str, Any]:
     if not any(zone.startswith(f"{name}-") for zone in ZONES):
         raise _unknown(f"regions/{name}")
     used = call.faults.values("quota_used")
+    zones = [f"{BASE}/projects/{PROJECT}/zones/{zone}" for zone in ZONES if zone.startswith(f"{name}-")]
     quotas = [{"metric": key, "limit": limit, "usage": float(used.get(key, 0))} for key, limit in QUOTAS.items()]
-    return {"kind": "compute#region", "id": "17", "name": name, "status": "UP", "quotas": quotas}
+    return {"kind": "compute#region", "id": "17", "name": name, "status": "UP", "quotas": quotas, "zones": zones}
 
 
 def _machine_type(call: Call) -> dict[str, Any]:

@@ -17,7 +17,7 @@ from tests.contract.gcp.catalog import BASE, IMAGES, PROJECT, READS, ZONES, Call
 from tests.contract.gcp.faults import Faults
 from tests.contract.gcp.listing import filtered, page
 from tests.contract.gcp.refusal import Refusal
-from tests.contract.gcp.rules import refuse_nonsense
+from tests.contract.gcp.rules import bulk_member, refuse_nonsense
 
 # Google writes times in its own place's time.
 THEIR_TIME = timezone(timedelta(hours=-8))
@@ -104,6 +104,32 @@ class Compute:
             operation["_error"] = {"code": failure["code"], "message": failure.get("message", failure["code"])}
         return _shown(operation)
 
+    def _regionInstances_bulkInsert(self, call: Call) -> dict[str, Any]:
+        """One instance in the first zone that is allowed and not full; its own operation is in this one's group."""
+        wanted, region = call.body, call.given["region"]
+        if (known := self.state["requests"].get(f"{region}/{call.query.get('requestId')}")) is not None:
+            return _shown(self.state["operations"][known])
+        (name,) = wanted["perInstanceProperties"]
+        policy = wanted["locationPolicy"]["locations"]
+        allowed = [zone for zone in ZONES if policy.get(f"zones/{zone}", {}).get("preference", "ALLOW") == "ALLOW"]
+        here = [zone for zone in allowed if zone.startswith(f"{region}-")]
+        free = [zone for zone in here if zone not in self.faults.values("full")]
+        target = {"selfLink": f"{BASE}/projects/{PROJECT}/regions/{region}", "id": "17"}
+        lasts = self.faults.seconds("slow_operation", 0.02)
+        operation = self._operation(region, "bulkInsert", target, lasts, call.query.get("requestId"))
+        operation |= {"operationGroupId": uuid.uuid4().hex, "region": target["selfLink"]}
+        del operation["zone"]
+        if not free:
+            operation["_error"] = {"code": "ZONE_RESOURCE_POOL_EXHAUSTED", "message": f"{', '.join(here)} are full."}
+            return _shown(operation)
+        body = bulk_member(wanted["instanceProperties"], name, free[0])
+        refuse_nonsense(free[0], body)
+        instance = self._instance(free[0], copy.deepcopy(body))
+        self._operation(free[0], "insert", instance, lasts)["operationGroupId"] = operation["operationGroupId"]
+        self._make_disk(free[0], body["disks"][0], name, used=True)
+        self.state["instances"][f"{free[0]}/{name}"] = instance
+        return _shown(operation)
+
     def _instances_get(self, call: Call) -> dict[str, Any]:
         return _shown(self._known("instances", call.given["zone"], call.given["instance"]))
 
@@ -146,6 +172,12 @@ class Compute:
                 "notFound",
                 f"The resource '{path_of(call.given['zone'], 'operations', call.given['operation'])}' was not found",
             )
+        return _shown(self.state["operations"][key])
+
+    def _regionOperations_get(self, call: Call) -> dict[str, Any]:
+        key = f"{call.given['region']}/{call.given['operation']}"
+        if key not in self.state["operations"]:
+            raise Refusal(404, "notFound", f"The resource 'projects/{PROJECT}/regions/{key}' was not found")
         return _shown(self.state["operations"][key])
 
     def _zoneOperations_list(self, call: Call) -> dict[str, Any]:

@@ -9,6 +9,7 @@
 * ``hide_new``: instances made from now on are listed only after ``seconds``;
 * ``slow_operation``: operations take ``seconds``;
 * ``unreachable``: the zones ``values`` do not answer to listings;
+* ``full``: the zones ``values`` have no room for a bulk insert;
 * ``denied``: the permissions ``values`` are not granted;
 * ``quota_used``: usage by metric in ``values``;
 * ``no_resource_manager``: that API answers 404;

@@ -19,6 +19,8 @@ def needed(method: str, given: dict[str, str], body: Any) -> Iterator[str]:
         return
     if method == "compute.instances.insert":
         yield from _of_insert(body)
+    elif method == "compute.regionInstances.bulkInsert":
+        yield from _of_insert(body["instanceProperties"])
     elif resource == "images":
         # Google's own images may be read by everybody who has an account.
         if given["project"] == PROJECT:

@@ -42,3 +42,17 @@ def refuse_nonsense(zone: str, body: dict[str, Any]) -> None:
                 "notFound",
                 f"The resource 'projects/{PROJECT}/regions/{REGION}/subnetworks/{subnet}' was not found",
             )
+
+
+def bulk_member(properties: dict[str, Any], name: str, zone: str) -> dict[str, Any]:
+    """One instance of a bulk insert as an insert would ask for it; addresses where names belong are refused."""
+    accelerators = properties.get("guestAccelerators", [])
+    names = [properties["machineType"], *(one["acceleratorType"] for one in accelerators)]
+    names += [disk["initializeParams"]["diskType"] for disk in properties["disks"]]
+    if any("/" in one for one in names):
+        raise Refusal(400, "invalid", f"Invalid value for field 'instanceProperties': {names}. Names are expected.")
+    disks = [
+        {**disk, "initializeParams": {"diskName": name, **disk["initializeParams"]}} for disk in properties["disks"]
+    ]
+    kind = path_of(zone, "machineTypes", properties["machineType"])
+    return {**properties, "name": name, "machineType": kind, "disks": disks}

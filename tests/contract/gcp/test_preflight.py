@@ -51,6 +51,12 @@ def test_the_role_is_exactly_what_the_calls_really_made_need(google, owner, spec
     begin = len(google.ask("calls"))
     exercise(google, owner, google.site("family/fabric-node", **EVERYTHING), spec)
     exercise(google, owner, google.site("fabric-node-7"), spec)
+    bulk = google.site()
+    bulk = bulk.model_copy(update={"node_types": {"t4x2": bulk.node_types["t4x2"].model_copy(update={"bulk": True})}})
+    chooses = google.provider(owner, site=bulk)
+    (made,) = chooses.launch([spec(chooses.offers()[0])])
+    assert isinstance(made, Instance)
+    chooses.terminate([made.instance_id])
     calls = google.ask("calls")[begin:]
 
     needed = {one for call in calls for one in rights.needed(call["method"], call["given"], call["body"])}
