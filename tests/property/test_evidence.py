@@ -20,7 +20,7 @@ from tests.evidence_journals import KEY, PUBLIC, evidence, stories
 Story = tuple[list[Draft], str, bool]
 
 
-@settings(max_examples=25)
+@settings(max_examples=25, deadline=None)
 @given(story=stories())
 def test_evidence_of_any_journal_verifies_and_says_whether_the_job_kept_to_its_class(story: Story) -> None:
     drafts, job, kept = story
@@ -31,7 +31,7 @@ def test_evidence_of_any_journal_verifies_and_says_whether_the_job_kept_to_its_c
     assert parse(made.text().encode()) == made
 
 
-@settings(max_examples=25)
+@settings(max_examples=25, deadline=None)
 @given(story=stories())
 def test_every_entry_of_the_job_is_in_it_and_nothing_of_any_other_job(story: Story) -> None:
     drafts, job, _ = story
@@ -45,7 +45,7 @@ def test_every_entry_of_the_job_is_in_it_and_nothing_of_any_other_job(story: Sto
     assert {proven.item.to_entry().data.get("job", job) for proven in made.entries} == {job}
 
 
-@settings(max_examples=25)
+@settings(max_examples=25, deadline=None)
 @given(story=stories(), data=st.data())
 def test_any_changed_byte_is_noticed(story: Story, data: st.DataObject) -> None:
     content = evidence(story[0], story[1]).text().encode()
@@ -58,7 +58,7 @@ def test_any_changed_byte_is_noticed(story: Story, data: st.DataObject) -> None:
     assert verify_evidence(content + content[cut:], PUBLIC).problems
 
 
-@settings(max_examples=25)
+@settings(max_examples=25, deadline=None)
 @given(story=stories(), data=st.data())
 def test_a_removed_a_repeated_and_a_moved_entry_are_named(story: Story, data: st.DataObject) -> None:
     made = evidence(story[0], story[1])
@@ -76,7 +76,7 @@ def test_a_removed_a_repeated_and_a_moved_entry_are_named(story: Story, data: st
         assert any(problem.startswith("Entries were reordered") and str(seq) in problem for problem in said)
 
 
-@settings(max_examples=25)
+@settings(max_examples=25, deadline=None)
 @given(story=stories(), data=st.data())
 def test_an_entry_removed_from_the_list_as_well_is_noticed(story: Story, data: st.DataObject) -> None:
     made = evidence(story[0], story[1])
@@ -89,7 +89,7 @@ def test_an_entry_removed_from_the_list_as_well_is_noticed(story: Story, data: s
     assert verify_evidence(without.text().encode(), PUBLIC).problems
 
 
-@settings(max_examples=25)
+@settings(max_examples=25, deadline=None)
 @given(story=stories(), data=st.data())
 def test_an_entry_whose_content_was_changed_is_named_also_where_its_hash_was_made_to_fit(
     story: Story, data: st.DataObject
@@ -115,7 +115,7 @@ def test_an_entry_whose_content_was_changed_is_named_also_where_its_hash_was_mad
     assert said.startswith(f"Entry {seq} (") and "not proven to be in the journal" in said
 
 
-@settings(max_examples=25)
+@settings(max_examples=25, deadline=None)
 @given(story=stories(), seed=st.binary(min_size=32, max_size=32))
 def test_a_foreign_key_is_named(story: Story, seed: bytes) -> None:
     other = Ed25519PrivateKey.from_private_bytes(seed)
@@ -127,6 +127,7 @@ def test_a_foreign_key_is_named(story: Story, seed: bytes) -> None:
     assert "signature is not" in verify_evidence(borrowed.text().encode(), PUBLIC).problems[0]
 
 
+@settings(deadline=None)
 @given(content=st.one_of(st.binary(max_size=300), st.text(max_size=300).map(str.encode)))
 def test_what_is_no_evidence_at_all_is_said_to_be_none(content: bytes) -> None:
     assert verify_evidence(content, PUBLIC).problems

@@ -5,7 +5,7 @@ from __future__ import annotations
 from hashlib import sha256
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fabric.evidence.merkle import Tree, root_from
@@ -55,6 +55,7 @@ def test_every_leaf_of_every_size_is_proven_at_its_place_and_at_no_other(size: i
             assert root_from(leaves[index], other, size, path) != tree.root
 
 
+@settings(deadline=None)
 @given(size=st.integers(2, 200), data=st.data())
 def test_a_path_that_was_changed_in_any_way_leads_elsewhere(size: int, data: st.DataObject) -> None:
     leaves = leaves_of(size)

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fabric.identity.limits import MOST_USERS, RateLimits
 
 
+@settings(deadline=None)
 @given(
     gaps=st.lists(st.floats(min_value=0, max_value=3), max_size=200),
     per_second=st.floats(min_value=0.1, max_value=50),
@@ -26,6 +27,7 @@ def test_no_span_of_time_lets_more_through_than_the_burst_and_the_rate(
             assert last - first + 1 <= burst + (passed[last] - passed[first]) * per_second + 1e-6
 
 
+@settings(deadline=None)
 @given(
     gaps=st.lists(st.floats(min_value=0, max_value=1), min_size=1, max_size=50),
     per_second=st.floats(min_value=0.1, max_value=50),

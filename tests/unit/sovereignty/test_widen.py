@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fabric.config.load import load
@@ -99,6 +99,7 @@ def of(block: DataClassBlock) -> Config:
     return BASE.model_copy(update={"data_classes": {**BASE.data_classes, "c": block}})
 
 
+@settings(deadline=None)
 @given(block=BLOCKS, market=st.sampled_from([None, *Market]))
 def test_a_record_of_the_rules_gives_the_same_verdicts_as_the_configuration(
     block: DataClassBlock, market: Market | None
@@ -110,6 +111,7 @@ def test_a_record_of_the_rules_gives_the_same_verdicts_as_the_configuration(
             assert verdict(record, data_class, site, market) == verdict(whole, data_class, site, market)
 
 
+@settings(deadline=None)
 @given(before=BLOCKS, after=BLOCKS, market=st.sampled_from([Market.ON_DEMAND, Market.SPOT]))
 def test_a_class_is_widened_exactly_when_something_was_denied_and_is_allowed(
     before: DataClassBlock, after: DataClassBlock, market: Market
