@@ -110,12 +110,13 @@ class Line:
     def everyone(self) -> Iterator[Waiting]:
         """Everybody: the line in order, then who is aside, by id."""
         order = self._sorted()
-        merged = heapq.merge(
-            *([(tag, name, index) for index, tag in enumerate(place.tags)] for name, place in sorted(order.items()))
-        )
-        in_line = (order[name].keys[index][4] for _, name, index in merged)
-        aside = [*self._held, *(job for job, (kind, _) in self._places.items() if self._verdict(kind, job)[0] in NEVER)]
-        for job in (*in_line, *sorted(aside)):
+        for _, name, index in heapq.merge(*(_turns(name, order[name]) for name in sorted(order))):
+            waiting = self.waiting(order[name].keys[index][4])
+            if waiting is not None:
+                yield waiting
+        never = {kind for kind, verdict in self._decided.kinds.items() if verdict[0] in NEVER}
+        skipped = [job for job, (kind, _) in self._places.items() if kind in never] if never else []
+        for job in sorted((*self._held, *skipped)):
             waiting = self.waiting(job)
             if waiting is not None:
                 yield waiting
@@ -178,6 +179,10 @@ class Line:
     def _with_deadline(self, job: str, facts: Mapping[str, Fact]) -> Mapping[str, Fact]:
         start = latest_start(self._jobs[job].request)
         return facts if start is None else {**facts, "latest_start": start}
+
+
+def _turns(name: str, place: _Place) -> Iterator[tuple[float, str, int]]:
+    return ((tag, name, index) for index, tag in enumerate(place.tags))
 
 
 def _right(tags: Sequence[float], tag: float) -> int:

@@ -35,6 +35,12 @@ class TeamLine:
         insort(self.keys, key)
         insort(self.kinds.setdefault(kind, []), key)
 
+    def sort(self) -> None:
+        """Bring jobs that were put in anyhow into order."""
+        self.keys.sort()
+        for keys in self.kinds.values():
+            keys.sort()
+
     def remove(self, kind: Kind, key: Key) -> None:
         """Take a job out."""
         _remove(self.keys, key)
@@ -161,15 +167,16 @@ class Queue:
                 del self.lines[kind.team]
 
     def _line_up(self, job: str, record: JobRecord) -> None:
-        request = record.request
-        team = self.rules.team(request.team)
-        kind = self.kinds.of(request)
-        key = key_of(request, team, self._now, called=job in self._called)
-        self._places[job] = (kind, key)
-        self.lines.setdefault(request.team, TeamLine()).add(kind, key)
-        change = next_change(request, team, self._now)
+        kind, key = self._places[job] = self._place_of(job)
+        self.lines.setdefault(kind.team, TeamLine()).add(kind, key)
+        change = next_change(record.request, self._now)
         if change is not None:
             heapq.heappush(self._changes, (change, job))
+
+    def _place_of(self, job: str) -> tuple[Kind, Key]:
+        request = self.jobs[job].request
+        team = self.rules.team(request.team)
+        return self.kinds.of(request), key_of(request, team, self._now, called=job in self._called)
 
     def _account(self, before: JobRecord | None, after: JobRecord, at: float) -> None:
         """Charge the team of a job for what an attempt began or ceased to hold."""
@@ -190,8 +197,14 @@ class Queue:
         self.rules = rules
         if other_half_life:
             self._account_anew()
-        for job in list(self._places):
-            self._settle(job)
+        jobs, self._places, self.lines = list(self._places), {}, {}
+        for job in jobs:
+            kind, key = self._places[job] = self._place_of(job)
+            line = self.lines.setdefault(kind.team, TeamLine())
+            line.keys.append(key)
+            line.kinds.setdefault(kind, []).append(key)
+        for line in self.lines.values():
+            line.sort()
 
     def _account_anew(self) -> None:
         changes: list[tuple[float, str, str, int]] = []

@@ -75,9 +75,8 @@ def key_of(request: JobRequest, team: TeamRules, now: float, *, called: bool = F
     return (-priority, 1, request.at, request.at, request.job, runtime)
 
 
-def next_change(request: JobRequest, team: TeamRules, now: float) -> float | None:
+def next_change(request: JobRequest, now: float) -> float | None:
     """When the place of a job changes next by the mere passing of time."""
-    del team
     moments = [request.at + PATIENCE_S]
     start = latest_start(request)
     if start is not None:
