@@ -144,15 +144,16 @@ class Guard:
 
     def _rule(self, config: Config, intent: Intent, ask: Ask) -> Ruling:
         market = _market(intent)
+        unknown = f"Ray knows no job {ask.ray_job_id}, so nothing of it may start here."
         try:
             row = self._table.find(ask.ray_job_id)
         except RayTableError as error:
+            log.warning("a Ray job cannot be looked up", error=str(error))
+            row, unknown = None, "Ray does not tell which job this is, so nothing of it may start here."
+        if row is None:
             if anything_goes(config, intent.site):
                 return Ruling(True, "", "", "Work of every class may be here.")
-            log.warning("a Ray job cannot be looked up", error=str(error))
-            return Ruling(False, "", "", "Ray does not tell which job this is, so nothing of it may start here.")
-        if row is None:
-            return Ruling(False, "", "", f"Ray knows no job {ask.ray_job_id}, so nothing of it may start here.")
+            return Ruling(False, "", "", unknown)
         claim = _claim(row, ask.claim)
         if claim is None:
             named = strictest_classes(config, self._jobs.classes())

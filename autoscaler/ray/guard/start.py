@@ -24,6 +24,9 @@ _REPLACED = (
     ("--cpp_worker_command=", str(_PRIVATE / "workers" / "setup_worker.py"), WORKER, True),
     ("--runtime_env_agent_command=", str(_PRIVATE / "runtime_env" / "agent" / "main.py"), ENVIRONMENTS, False),
 )
+# Worker processes that may be starting at once. Denied ones hold their place for a while, and others must not wait.
+_STARTING = "--maximum_startup_concurrency="
+_MOST_STARTING = 16
 
 
 class NoGuardError(Exception):
@@ -47,7 +50,13 @@ def guarded(command: Sequence[str]) -> list[str]:
         if argument.count(theirs) != 1:
             raise NoGuardError(f"{flag} of the raylet's command line does not start {theirs}; another version of Ray?")
         changed[places[0]] = argument.replace(theirs, ours)
-    return changed
+    return [_with_room(argument) for argument in changed]
+
+
+def _with_room(argument: str) -> str:
+    if not argument.startswith(_STARTING):
+        return argument
+    return f"{_STARTING}{max(_MOST_STARTING, int(float(argument.removeprefix(_STARTING))))}"
 
 
 def main() -> Any:
