@@ -12,7 +12,7 @@ import structlog
 
 from autoscaler.boot.trust import cluster_token_file
 from autoscaler.core.configured import home_nodes
-from autoscaler.providers.decorate import Observed
+from autoscaler.providers.decorate import Observed, RateLimited
 from autoscaler.providers.registry import provider_for
 from autoscaler.ray.autoscaler import FabricAutoscaler, HeadLink, HeadUnreachableError, RayNode
 from autoscaler.ray.config import AutoscalerTerms, FabricConfigReader
@@ -238,7 +238,8 @@ class Controller:
 
     def _watch(self, site: str) -> SiteWatch:
         config = self._config()
-        provider = Observed(site, provider_for(site, config.sites[site], config.fabric.name), self._metrics)
+        cloud = RateLimited(provider_for(site, config.sites[site], config.fabric.name), time.monotonic)
+        provider = Observed(site, cloud, self._metrics)
         sweep = Sweep(
             site,
             provider,

@@ -14,7 +14,7 @@ from pathlib import Path
 import structlog
 
 from autoscaler.providers.base import Provider
-from autoscaler.providers.decorate import Observed
+from autoscaler.providers.decorate import Observed, RateLimited
 from autoscaler.providers.registry import provider_for
 from autoscaler.shell.book import Book
 from autoscaler.shell.reap import Reaper, pause_s
@@ -60,7 +60,8 @@ def _run(file: ConfigFile, journal: Journal) -> int:
         return file.current
 
     def provider(site: str, current: Config) -> Provider:
-        return Observed(site, provider_for(site, current.sites[site], current.fabric.name), metrics)
+        cloud = RateLimited(provider_for(site, current.sites[site], current.fabric.name), time.monotonic)
+        return Observed(site, cloud, metrics)
 
     reaper = Reaper(config, provider, Book(journal), time.time, metrics)
     started = time.time()
