@@ -17,7 +17,7 @@ from starlette.exceptions import HTTPException
 from fabric.gateway.dashboard import dashboard_routes
 from fabric.gateway.guard import LIMIT as GUARD_LIMIT
 from fabric.gateway.guard import Guard, GuardRequest
-from fabric.gateway.jobs.routes import JobsApi, jobs_routes
+from fabric.gateway.jobs.routes import JobsApi, jobs_routes, status_route
 from fabric.gateway.jobs.schemas import TEXT, refusals_of_nodes
 from fabric.gateway.join import Registrar
 from fabric.gateway.openapi import openapi_routes
@@ -58,6 +58,7 @@ def build_app(
 
     app = FastAPI(title="fabric gateway", docs_url=None, redoc_url=None, openapi_url=None, lifespan=lifespan)
     if jobs is not None:
+        app.router.routes.append(status_route(jobs))
         app.include_router(jobs_routes(jobs))
         app.include_router(dashboard_routes(jobs.callers, jobs.ray))
         app.include_router(openapi_routes(jobs.callers, app))

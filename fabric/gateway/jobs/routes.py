@@ -18,6 +18,7 @@ import anyio
 import structlog
 from fastapi import APIRouter, Request, Response, WebSocket
 from fastapi.responses import JSONResponse, PlainTextResponse, StreamingResponse
+from starlette.routing import Route
 from starlette.websockets import WebSocketDisconnect
 
 from fabric.admission.records import JobRecord
@@ -49,6 +50,7 @@ from fabric.journal.base import JournalUnavailableError
 from fabric.telemetry.emit import Metrics
 from fabric.telemetry.names import SUBMISSIONS
 
+STATUS_PATH = "/api/jobs/{job_or_submission_id}"
 THREADS = 64
 UPLOADS_AT_ONCE = 16
 TAILS_AT_ONCE = 2000
@@ -158,14 +160,9 @@ def jobs_routes(api: JobsApi) -> APIRouter:
         others = await api.drivers.others() if caller.may_see_dashboard() else []
         return StreamingResponse(_listed(api, request, caller, records, others), media_type="application/json")
 
-    @router.get("/api/jobs/{job_or_submission_id}", responses=answers(JobDetails, 404), tags=["jobs"])
+    @router.get(STATUS_PATH, responses=answers(JobDetails, 404), tags=["jobs"])
     async def get_job_info(request: Request, job_or_submission_id: str) -> Response:
-        caller = await api.callers.who(request)
-        record = api.register.find(job_or_submission_id)
-        if record is None or not caller.may_see(record.request.team):
-            return JSONResponse(await _other(api, caller, job_or_submission_id))
-        waits, driver = await api.queue.of(record), await api.drivers.of(record)
-        return JSONResponse(details(record, waits, driver, redact=_redacts(request, caller, record)))
+        return await _job_info(api, request, job_or_submission_id)
 
     @router.post("/api/jobs/{job_or_submission_id}/stop", responses=answers(StopResponse, 400, 403, 404), tags=["jobs"])
     async def stop_job(request: Request, job_or_submission_id: str) -> Response:
@@ -207,6 +204,27 @@ def jobs_routes(api: JobsApi) -> APIRouter:
             await _send_all(socket, api.logs.follow(record))
 
     return router
+
+
+def status_route(api: JobsApi) -> Route:
+    """``GET`` of one job once more, without FastAPI, which costs three times what the answer does.
+
+    It is what thousands of clients ask for all the time. It goes before the routes, which describe it.
+    """
+
+    async def get_job_info(request: Request) -> Response:
+        return await _job_info(api, request, request.path_params["job_or_submission_id"])
+
+    return Route(STATUS_PATH, get_job_info, methods=["GET"])
+
+
+async def _job_info(api: JobsApi, request: Request, job: str) -> Response:
+    caller = await api.callers.who(request)
+    record = api.register.find(job)
+    if record is None or not caller.may_see(record.request.team):
+        return JSONResponse(await _other(api, caller, job))
+    waits, driver = await api.queue.of(record), await api.drivers.of(record)
+    return JSONResponse(details(record, waits, driver, redact=_redacts(request, caller, record)))
 
 
 async def _send_all(socket: WebSocket, lines: AsyncIterator[str]) -> None:
