@@ -51,10 +51,7 @@ def place_everything() -> None:
     # Modules all over Ray hold this function by name, so its inside is exchanged rather than the name.
     _inside(groups.placement_group).cell_contents = _with_bundles(groups.placement_group.__wrapped__, place)
     worker = ray._private.worker
-    worker._merge_runtime_env = _merging_config(worker._merge_runtime_env)
-    worker.upload_worker_process_setup_hook_if_needed = _keeping_our_hook(
-        worker.upload_worker_process_setup_hook_if_needed
-    )
+    worker.upload_worker_process_setup_hook_if_needed = _as_placed(worker.upload_worker_process_setup_hook_if_needed)
 
 
 class _Place:
@@ -108,13 +105,16 @@ def _inside(wrapper: Any) -> Any:
     return next(cell for cell in wrapper.__closure__ if cell.cell_contents is wrapper.__wrapped__)
 
 
-def _keeping_our_hook(upload: Callable[..., Any]) -> Callable[..., Any]:
-    """A hook of the user's own in ``ray.init`` takes its place behind ours; Ray knows only one."""
+def _as_placed(upload: Callable[..., Any]) -> Callable[..., Any]:
+    """The last change that ``ray.init`` makes to the job's runtime environment, and two of ours."""
 
     def placed(runtime_env: Any, worker: Any) -> Any:
+        # By default Ray brings the job's files to every node as soon as it starts, wherever its work may run.
+        runtime_env["config"] = {**(runtime_env.get("config") or {}), "eager_install": False}
         variables = runtime_env.get("env_vars") or {}
         if runtime_env.get("worker_process_setup_hook") is None or RAY_HOOK not in variables:
             return upload(runtime_env, worker)
+        # Ray knows only one hook; the user's own takes its place behind ours.
         ours = variables.pop(RAY_HOOK)
         runtime_env["env_vars"] = variables
         uploaded = upload(runtime_env, worker)
@@ -122,18 +122,6 @@ def _keeping_our_hook(upload: Callable[..., Any]) -> Callable[..., Any]:
         variables[USER_HOOK], variables[RAY_HOOK] = variables[RAY_HOOK], ours
         uploaded["env_vars"] = variables
         return uploaded
-
-    return placed
-
-
-def _merging_config(merge: Callable[..., Any]) -> Callable[..., Any]:
-    """A ``config`` of the user's own in ``ray.init`` joins the job's, which Ray would call a conflict."""
-
-    def placed(parent: Any, child: Any, override: bool = False) -> Any:
-        if parent and child and parent.get("config") and child.get("config"):
-            parent = {**parent, "config": {**child["config"], **parent["config"]}}
-            child = {key: value for key, value in child.items() if key != "config"}
-        return merge(parent, child, override)
 
     return placed
 
@@ -148,8 +136,7 @@ def _prepare_children() -> None:
     # Without the user's hook, whose module only the job's own files may have.
     names = [name for name in os.environ if name.startswith("FABRIC_") and name != USER_HOOK]
     ours = {name: os.environ[name] for name in (*names, RAY_HOOK) if name in os.environ}
-    runtime_env = {"env_vars": ours, "config": {"eager_install": False}}
-    os.environ.setdefault(RAY_JOB_CONFIG, json.dumps({"runtime_env": runtime_env}))
+    os.environ.setdefault(RAY_JOB_CONFIG, json.dumps({"runtime_env": {"env_vars": ours}}))
 
 
 def _run_user_hook() -> None:

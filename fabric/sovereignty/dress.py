@@ -73,9 +73,7 @@ def ray_submission(
         RAY_HOOK: HOOK,
     }
     body["submission_id"] = ray_id_of(request.job, attempt)
-    # By default Ray brings the job's files to every node as soon as the job starts, wherever its work may run.
-    setup = {**(runtime_env.get("config") or {}), "eager_install": False}
-    body["runtime_env"] = {**runtime_env, "env_vars": variables, "config": setup}
+    body["runtime_env"] = {**runtime_env, "env_vars": variables}
     asked = cast("dict[str, str]", body.get("entrypoint_label_selector") or {})
     if asked or any(body.get(key) for key in _RESERVING):
         body["entrypoint_label_selector"] = both(place, asked)

@@ -94,12 +94,7 @@ def test_the_users_own_hook_is_kept_to_be_run_after_ours() -> None:
     body = dressed(runtime_env={"worker_process_setup_hook": "mine.setup", "pip": ["x"]})
     assert variables(body)["FABRIC_USER_HOOK"] == "mine.setup"
     assert variables(body)["__RAY_WORKER_PROCESS_SETUP_HOOK_ENV_VAR"] == "elastic_fabric_worker.setup"
-    assert body["runtime_env"].keys() == {"pip", "env_vars", "config"}
-
-
-def test_files_go_only_to_nodes_that_run_the_job_whatever_the_user_sets() -> None:
-    body = dressed(runtime_env={"config": {"eager_install": True, "setup_timeout_seconds": 9}})
-    assert body["runtime_env"]["config"] == {"eager_install": False, "setup_timeout_seconds": 9}
+    assert body["runtime_env"].keys() == {"pip", "env_vars"}
 
 
 @pytest.mark.parametrize(
