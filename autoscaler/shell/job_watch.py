@@ -1,12 +1,7 @@
-"""Every attempt from its admission to its end: submitted to Ray once, followed, stopped when asked, judged at the end.
+"""Every attempt from its admission to its end: given to Ray once, followed, stopped when asked, judged at the end.
 
-The tick never waits for Ray: each attempt is looked after from worker threads, one thread at a time. Whatever a
-thread was about to do when the process died, the next one finds out from Ray and the journal:
-
-* an admitted attempt of which this process does not know that it was never submitted is first asked after at Ray;
-* Ray refuses an id it has; so asking twice never starts two, as long as it is the same cluster;
-* a cluster with another session has never heard of it, and is never given it: the attempt is lost, and the next
-  attempt, under another id, is the one that runs there.
+The tick never waits for Ray: each attempt is looked after from worker threads, one thread at a time. What a thread
+was about to do when the process died is found out again by the next process.
 """
 
 from __future__ import annotations
@@ -14,14 +9,12 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
 from typing import Protocol
 
 import structlog
 
 from autoscaler.shell.attempt_end import (
     NODES_LAG_S,
-    ORPHANS_LIVE_S,
     Fate,
     fate_of,
     last_words,
@@ -33,8 +26,9 @@ from autoscaler.shell.attempt_end import (
 from autoscaler.shell.book import Book
 from autoscaler.shell.crashpoints import reached
 from autoscaler.shell.job_book import JobBook
+from autoscaler.shell.job_handover import Handover, Notes, head_replaced
 from autoscaler.shell.places import Places
-from autoscaler.shell.ray_jobs import OtherClusterError, RayJob, RayJobs, RayRefusedError, RayUnreachableError
+from autoscaler.shell.ray_jobs import RayJob, RayJobs, RayUnreachableError
 from autoscaler.shell.submissions import Submissions
 from fabric.admission.records import Attempt, JobRecord
 from fabric.config.schema import Config
@@ -51,9 +45,8 @@ _THREADS = 8
 _LOOKS_PER_S = 20
 # Ray's list may miss a job that it has just been given; only after so many looks is it unknown there.
 _LOOKS_UNTIL_UNKNOWN = 3
-# An attempt whose submission never settles is given up after this, as Ray gives up a driver that does not start
-# (RAY_JOB_START_TIMEOUT_SECONDS).
-_SUBMIT_FOR_S = 900.0
+# Log and nodes of an attempt that is over are asked for until then.
+_LAST_LOOK_S = 30.0
 # A sentence of an attempt; the job's own last message keeps all of Ray's.
 _SENTENCE = 500
 
@@ -64,29 +57,6 @@ class Follower(Protocol):
     def look(self, record: JobRecord, attempt: Attempt, job: RayJob) -> None:
         """Bring it up to date; for the last time when the job is over."""
         ...
-
-
-@dataclass(slots=True)
-class _Notes:
-    """What this process remembers of one attempt.
-
-    Attributes:
-        busy: a thread looks after it.
-        next_look: when it is its turn again, by the clock.
-        never_submitted: this process admitted it and has not submitted it: Ray cannot know it.
-        taken: Ray is known to have it.
-        unknown: looks in a row at which Ray did not know it.
-        over_since: since when Ray has said that it is over.
-        stop_at: when to ask Ray again to stop it.
-    """
-
-    busy: bool = False
-    next_look: float = 0.0
-    never_submitted: bool = False
-    taken: bool = False
-    unknown: int = 0
-    over_since: float | None = None
-    stop_at: float = 0.0
 
 
 class JobWatch:
@@ -122,14 +92,14 @@ class JobWatch:
         self._jobs = jobs
         self._ray = ray
         self._config = config
-        self._submissions = submissions
+        self._handover = Handover(ray, submissions, self._end, clock)
         self._places = places
         self._followers = followers
         self._clock = clock
         self._metrics = metrics
         self._changed = changed
         self._lock = threading.Lock()
-        self._notes: dict[str, _Notes] = {}
+        self._notes: dict[str, Notes] = {}
         self._wake = threading.Event()
         self._stopping = threading.Event()
         self._pool = ThreadPoolExecutor(_THREADS, thread_name_prefix="job")
@@ -144,7 +114,7 @@ class JobWatch:
     def admitted(self, ray_id: str) -> None:
         """This process is about to admit an attempt: Ray cannot know it yet."""
         with self._lock:
-            self._notes.setdefault(ray_id, _Notes()).never_submitted = True
+            self._notes.setdefault(ray_id, Notes()).never_submitted = True
 
     def wake(self) -> None:
         """Look now."""
@@ -162,6 +132,8 @@ class JobWatch:
         while not self._stopping.is_set():
             self._wake.clear()
             records = self._jobs.open()
+            if not records:
+                self.trouble = ""
             now, pace = self._clock(), max(_EVERY_S, len(records) / _LOOKS_PER_S)
             with self._lock:
                 open_ids = {record.attempt.ray_id for record in records if record.attempt}
@@ -174,7 +146,7 @@ class JobWatch:
             self._wake.wait(_EVERY_S / 4)
 
     def _is_due(self, attempt: Attempt, now: float, pace: float) -> bool:
-        notes = self._notes.setdefault(attempt.ray_id, _Notes())
+        notes = self._notes.setdefault(attempt.ray_id, Notes())
         if notes.busy or now < notes.next_look:
             return False
         notes.busy, notes.next_look = True, now + pace
@@ -200,8 +172,12 @@ class JobWatch:
         finally:
             notes.busy = False
 
-    def _look_after(self, record: JobRecord, attempt: Attempt, notes: _Notes) -> None:
-        if record.phase is JobPhase.ADMITTED and not notes.taken and not self._submitted(record, attempt, notes):
+    def _look_after(self, record: JobRecord, attempt: Attempt, notes: Notes) -> None:
+        if (
+            record.phase is JobPhase.ADMITTED
+            and not notes.taken
+            and not self._handover.submitted(record, attempt, notes)
+        ):
             return
         job = self._ray.info(attempt.ray_id)
         if job is None:
@@ -218,55 +194,10 @@ class JobWatch:
             for follower in self._followers:
                 follower.look(record, attempt, job)
 
-    def _submitted(self, record: JobRecord, attempt: Attempt, notes: _Notes) -> bool:
-        """Whether Ray has the attempt now; if not, it is to be tried again, or has been ended."""
-        if not notes.never_submitted and self._is_ours(record, attempt, notes):
-            return notes.taken
-        if record.stop_asked_by or attempt.preempted_by:
-            fate = stopped(record) if record.stop_asked_by else _gave_way(attempt)
-            self._end(record, attempt, fate)
-            return False
-        if self._clock() - attempt.admitted_at > _SUBMIT_FOR_S:
-            self._end(record, attempt, Fate(AttemptEnd.LOST, "not_submitted", "Ray could not be asked to start it."))
-            return False
-        return self._submit(record, attempt, notes)
-
-    def _submit(self, record: JobRecord, attempt: Attempt, notes: _Notes) -> bool:
-        asked_before = not notes.never_submitted
-        try:
-            body = self._submissions.body(record, attempt)
-            self._submissions.bring_code(body)
-            reached("submit.before_call")
-            notes.never_submitted = False
-            self._ray.submit(body, attempt.session)
-        except OtherClusterError as error:
-            self._end(record, attempt, _head_replaced(str(error), may_have_run=asked_before))
-            return False
-        except (RayRefusedError, ValueError) as error:
-            if not self._is_ours(record, attempt, notes):
-                self._end(record, attempt, Fate(AttemptEnd.REFUSED, "refused", str(error)))
-            return notes.taken
-        reached("submit.after_call")
-        notes.taken = True
-        self._log.info("submitted", job=record.request.job, attempt=attempt.number, ray_id=attempt.ray_id)
-        return True
-
-    def _is_ours(self, record: JobRecord, attempt: Attempt, notes: _Notes) -> bool:
-        """Whether Ray has a job of this id. If it is somebody else's, the attempt is over: another id is free."""
-        found = self._ray.info(attempt.ray_id)
-        if found is None:
-            return False
-        if found.badge != self._submissions.badge(record.request.job, attempt.number):
-            message = f"Ray already has a job {attempt.ray_id} that did not come through the gateway."
-            self._end(record, attempt, Fate(AttemptEnd.LOST, "id_taken", message))
-            return True
-        notes.taken = True
-        return True
-
-    def _unknown_to_ray(self, record: JobRecord, attempt: Attempt, notes: _Notes) -> None:
+    def _unknown_to_ray(self, record: JobRecord, attempt: Attempt, notes: Notes) -> None:
         if self._ray.session() != attempt.session:
             message = "The Ray head was replaced by one that does not know it."
-            self._end(record, attempt, _head_replaced(message, may_have_run=True))
+            self._end(record, attempt, head_replaced(message, may_have_run=True))
             return
         notes.unknown += 1
         if notes.unknown >= _LOOKS_UNTIL_UNKNOWN:
@@ -291,22 +222,31 @@ class JobWatch:
         record = self._jobs.record(record.request.job) or record
         return record, record.attempt or attempt
 
-    def _ask_to_stop(self, attempt: Attempt, notes: _Notes) -> None:
+    def _ask_to_stop(self, attempt: Attempt, notes: Notes) -> None:
         if self._clock() >= notes.stop_at:
             notes.stop_at = self._clock() + _STOP_AGAIN_S
             self._ray.stop(attempt.ray_id)
 
-    def _over(self, record: JobRecord, attempt: Attempt, job: RayJob, notes: _Notes) -> None:
+    def _over(self, record: JobRecord, attempt: Attempt, job: RayJob, notes: Notes) -> None:
         now = self._clock()
         notes.over_since = notes.over_since or now
         if attempt.started_at is not None:
-            for follower in self._followers:
-                follower.look(record, attempt, job)
+            self._last_look(record, attempt, job, late=now - notes.over_since > _LAST_LOOK_S)
         touched = {*self._jobs.ran_on(record.request.job, attempt.number), job.driver_node} - {""}
         lost = self._places.lost(touched, attempt.admitted_at)
         if not any(node.gone for node in lost) and may_be_a_lost_node(job) and now - notes.over_since < NODES_LAG_S:
             return
         self._end(record, attempt, fate_of(job, record, attempt, lost))
+
+    def _last_look(self, record: JobRecord, attempt: Attempt, job: RayJob, *, late: bool) -> None:
+        """Complete what is kept of an attempt; what still fails after a while must not keep the job from ending."""
+        for follower in self._followers:
+            try:
+                follower.look(record, attempt, job)
+            except Exception:
+                if not late:
+                    raise
+                self._log.exception("what is kept of an attempt is not complete", ray_id=attempt.ray_id)
 
     def _end(self, record: JobRecord, attempt: Attempt, fate: Fate) -> None:
         """Write the end of an attempt and, with it, of the job or when it is tried again."""
@@ -330,11 +270,3 @@ class JobWatch:
         self._metrics.count(ATTEMPTS, end=fate.end)
         self._log.info("attempt ended", job=job, attempt=attempt.number, end=fate.end, cause=fate.cause, again=again)
         self._changed()
-
-
-def _gave_way(attempt: Attempt) -> Fate:
-    return Fate(AttemptEnd.PREEMPTED, "preempted", f"It gave way to {attempt.preempted_by} before it started.")
-
-
-def _head_replaced(sentence: str, *, may_have_run: bool) -> Fate:
-    return Fate(AttemptEnd.LOST, "head_replaced", sentence, ORPHANS_LIVE_S if may_have_run else 0.0, may_have_run)

@@ -133,3 +133,23 @@ def test_a_journal_that_another_process_has_locked_starts_nothing_and_loses_noth
     (record,) = bench.await_end("locked-out")
     assert first.phase is record.phase is JobPhase.SUCCEEDED
     assert bench.ran("locked-out") == ["1"]
+
+
+def test_a_head_that_comes_back_empty_costs_what_ran_an_attempt_and_what_waits_nothing(bench: Line) -> None:
+    fabric = bench.fabric
+    bench.submit("cut-off", "sleep 600")
+    wait_until(lambda: bench.ran("cut-off") and fabric.jobs()["cut-off"].phase is JobPhase.RUNNING, 30, "it to run")
+    fabric.kill_tree("head")
+    bench.submit("meanwhile")
+    wait_until(lambda: fabric.get("controller", "/queue")["trouble"], 20, "the head's death to be noticed")
+    assert fabric.as_user("GET", "/api/jobs/meanwhile").json()["status"] == "PENDING"
+    fabric.start_head()
+    wait_until(lambda: fabric.jobs()["cut-off"].attempts[0].end is AttemptEnd.LOST, 60, "the attempt to be lost")
+    (ended,) = [entry for entry in fabric.entries() if entry.data.get("job") == "cut-off" and "retry_at" in entry.data]
+    assert ended.data["cause"] == "head_replaced"
+    assert ended.data["retry_at"] - ended.at > 60, "processes of it may live for that long"
+    (waited,) = bench.await_end("meanwhile")
+    assert (waited.phase, bench.ran("meanwhile")) == (JobPhase.SUCCEEDED, ["1"])
+    fabric.stop("cut-off")
+    (stopped,) = bench.await_end("cut-off")
+    assert (stopped.phase, bench.ran("cut-off")) == (JobPhase.STOPPED, ["1"])

@@ -40,6 +40,10 @@ def fabric() -> Iterator[Fabric]:
         made.start_home()
         wait_until(lambda: node(made, "onprem/home/a").get("phase") == "running", 150, "the on-prem node to join")
         yield made
+        # Shown only where a test has failed.
+        print(*((entry.at, entry.kind, entry.data) for entry in made.entries() if "job" in entry.data), sep="\n")
+        print(*(path.read_text()[-2000:] for path in (made.directory / "state" / "jobs").glob("*/*.log")))
+        print(made.log("controller").read_text()[-4000:])
     finally:
         made.close()
 
