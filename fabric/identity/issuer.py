@@ -74,7 +74,8 @@ class IssuerKeys:
         """
         now = self._ticks()
         if self._fetched is None or now - self._fetched.at > REFRESH_S:
-            await self._ask(RETRY_S)
+            # While a provider that was out is asked again, nobody whose key is known waits for it.
+            await self._ask(RETRY_S, wait=not self._failure or self._known() is None)
         found = self._find(key_id, algorithm)
         if found is None:
             await self._ask(RETRY_S if self._failure else REFETCH_S)
@@ -107,14 +108,15 @@ class IssuerKeys:
             fitting = [key for key in fitting if key.key_id == key_id]
         return Signing(fitting[0], known.issuer) if len(fitting) == 1 else None
 
-    async def _ask(self, every_s: float) -> None:
+    async def _ask(self, every_s: float, *, wait: bool = True) -> None:
         """Read the keys again, unless that was tried less than ``every_s`` seconds ago; all callers share one try."""
         if self._asking is None or self._asking.done():
             if self._ticks() - self._asked_at < every_s:
                 return
             self._asked_at = self._ticks()
             self._asking = asyncio.create_task(self._fetch())
-        await asyncio.shield(self._asking)
+        if wait:
+            await asyncio.shield(self._asking)
 
     async def _fetch(self) -> None:
         try:

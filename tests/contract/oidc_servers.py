@@ -116,12 +116,16 @@ class Issuer:
         self.keys: list[dict[str, Any]] = []
         self.about: dict[str, Any] = {}
         self.failing = False
+        self.stuck = threading.Event()
+        self.released = threading.Event()
         self.asked: list[str] = []
         issuer = self
 
         class Handler(BaseHTTPRequestHandler):
             def do_GET(self) -> None:
                 issuer.asked.append(self.path)
+                if issuer.stuck.is_set():
+                    issuer.released.wait(20)
                 body = json.dumps(issuer.answer(self.path)).encode()
                 self.send_response(500 if issuer.failing else 200)
                 self.send_header("Content-Length", str(len(body)))
@@ -158,6 +162,7 @@ class Issuer:
 
     def close(self) -> None:
         """End it."""
+        self.released.set()
         self._server.shutdown()
         self._server.server_close()
         self._thread.join()

@@ -351,6 +351,27 @@ def test_while_the_provider_is_out_its_known_keys_count_for_a_day(issuer: Issuer
     assert door.who(token).user == "mia@example.org"
 
 
+def test_while_a_provider_that_is_out_hangs_nobody_whose_key_is_known_waits_for_it(
+    issuer: Issuer, door_to: Callable[..., Door]
+) -> None:
+    key = Key("1", "ES256")
+    issuer.keys = [key.public()]
+    door, token = door_to(issuer.url), key.sign(issuer.claims())
+    door.who(token)
+    issuer.failing = True
+    door.ticks.now += REFRESH_S + 1
+    door.who(token)
+    issuer.stuck.set()
+    door.ticks.now += 10
+    begun = time.monotonic()
+    for _ in range(5):
+        assert door.who(token).user == "mia@example.org"
+    assert time.monotonic() - begun < 4
+    issuer.failing = False
+    issuer.stuck.clear()
+    issuer.released.set()
+
+
 def test_a_provider_that_was_never_reached_is_said_to_be_out_and_asked_again_later(
     issuer: Issuer, door_to: Callable[..., Door]
 ) -> None:
