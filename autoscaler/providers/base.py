@@ -66,7 +66,7 @@ class LaunchSpec:
         token: idempotency key and tag. The same token never makes two instances.
         offer: what to buy.
         user_data: the boot script, at most 16 KiB.
-        tags: tags for everything created; the provider adds none of its own.
+        tags: tags for everything created; the provider adds those of its site's block, and none of its own.
         longest_s: seconds after which the cloud itself should end the instance, where it knows such a deadline; None
             for none. The lease ends machines much earlier; this is for the day on which nothing of ours is alive.
     """

@@ -66,7 +66,7 @@ def run_instances(spec: LaunchSpec, site: AwsSite, block: AwsNodeType, image: Im
         "MinCount": 1,
         "MaxCount": 1,
         "ClientToken": client_token(spec.token),
-        "TagSpecifications": _tags(spec, ["instance", "volume", "network-interface", *_spot_request(offer)]),
+        "TagSpecifications": _tags(spec, site, ["instance", "volume", "network-interface", *_spot_request(offer)]),
     }
     if offer.zone:
         request["Placement"] = {"AvailabilityZone": offer.zone}
@@ -80,12 +80,12 @@ def launch_template(spec: LaunchSpec, site: AwsSite, block: AwsNodeType, image: 
         **_machine(spec, site, block, image),
         "NetworkInterfaces": [_interface(site, site.network.subnet if not site.network.subnets else None)],
         "UserData": base64.b64encode(user_data(spec.user_data)).decode(),
-        "TagSpecifications": _tags(spec, ["instance", "volume", "network-interface", *_spot_request(spec.offer)]),
+        "TagSpecifications": _tags(spec, site, ["instance", "volume", "network-interface", *_spot_request(spec.offer)]),
     }
     return {
         "LaunchTemplateName": template_name(spec.token),
         "LaunchTemplateData": data,
-        "TagSpecifications": _tags(spec, ["launch-template"]),
+        "TagSpecifications": _tags(spec, site, ["launch-template"]),
     }
 
 
@@ -107,7 +107,7 @@ def create_fleet(spec: LaunchSpec, site: AwsSite, block: AwsNodeType) -> dict[st
             "TotalTargetCapacity": 1,
             "DefaultTargetCapacityType": "spot" if spot else "on-demand",
         },
-        "TagSpecifications": _tags(spec, ["fleet", "instance"]),
+        "TagSpecifications": _tags(spec, site, ["fleet", "instance"]),
     }
     if spot:
         request["SpotOptions"] = {"AllocationStrategy": "price-capacity-optimized"}
@@ -206,7 +206,7 @@ def _spot_request(offer: Offer) -> list[str]:
     return ["spot-instances-request"] if offer.market is Market.SPOT else []
 
 
-def _tags(spec: LaunchSpec, kinds: list[str]) -> list[dict[str, Any]]:
-    wanted: Mapping[str, str] = {TAG_TOKEN: spec.token, **spec.tags}
+def _tags(spec: LaunchSpec, site: AwsSite, kinds: list[str]) -> list[dict[str, Any]]:
+    wanted: Mapping[str, str] = {**site.tags, TAG_TOKEN: spec.token, **spec.tags}
     tags = [{"Key": key, "Value": value} for key, value in wanted.items()]
     return [{"ResourceType": kind, "Tags": tags} for kind in kinds]

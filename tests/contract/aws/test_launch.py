@@ -81,6 +81,13 @@ def test_everything_that_is_made_carries_every_tag(aws: AwsCloud):
             assert given["fabric-token"] == request["ClientToken"]
 
 
+def test_tags_of_the_site_are_on_everything_and_never_in_the_place_of_ours(aws: AwsCloud):
+    mine = {"cost-centre": "r-and-d", "fabric-owner": "somebody-else"}
+    for given in tags(asked(aws, aws.provider(tags=mine))).values():
+        assert given["cost-centre"] == "r-and-d"
+        assert given["fabric-owner"] == aws.owner
+
+
 def test_a_spot_instance_never_costs_more_than_the_budget_was_told(aws: AwsCloud):
     market = asked(aws, aws.provider(), "spot")["InstanceMarketOptions"]
 
