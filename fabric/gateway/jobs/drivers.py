@@ -84,7 +84,16 @@ class Drivers:
         return [each for each in self._others[1] if not self._is_ours(str(each.get("submission_id") or ""))]
 
     async def keep_what_ended(self) -> None:
-        """Note, for each attempt that ends, what Ray last says of it: a head that is replaced forgets it."""
+        """Note, for each attempt that ends, what Ray last says of it: a head that is replaced forgets it.
+
+        What was noted before this process started is read first.
+        """
+        for record in self._register.select(lambda _team: True)[-_MOST_KEPT:]:
+            if record.attempt is not None and record.attempt.ended_at is not None:
+                key = (record.request.job, record.attempt.number)
+                kept = await asyncio.to_thread(_read, self._file(key))
+                if kept is not None:
+                    self._remember(key, kept, final=True)
         while True:
             while self._register.ended:
                 record = self._register.find(self._register.ended.popleft())
