@@ -41,12 +41,14 @@ class Node:
         self.program.write_text("import time; print('started', flush=True); time.sleep(60)")
         self.processes: list[subprocess.Popen[str]] = []
 
-    def worker(self, job: str = OURS, *arguments: str, guarded: bool = True, **environment: str) -> psutil.Process:
+    def worker(
+        self, job: str = OURS, *arguments: str, guarded: bool = True, environment: dict[str, str] | None = None
+    ) -> psutil.Process:
         """What the raylet starts for a job: our script, which then becomes the worker."""
         script = [WORKER, "--language=PYTHON", *arguments] if guarded else []
         process = subprocess.Popen(
             [sys.executable, *script, str(self.program)],
-            env={"PATH": os.environ["PATH"], SOCKET: str(self.guard.path), "RAY_JOB_ID": job, **environment},
+            env={"PATH": os.environ["PATH"], SOCKET: str(self.guard.path), "RAY_JOB_ID": job, **(environment or {})},
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,
@@ -107,7 +109,7 @@ def test_a_worker_starts_where_its_job_may_be_and_nowhere_else(node: Node, rulin
 def test_what_a_process_says_of_itself_does_not_count(node: Node, ruling: Ruling) -> None:
     ruling.ray_job(ruling.admit("k", "patient"), "k")
     mine = ruling.admit("j", "open")
-    node.worker(OURS, **mine)
+    node.worker(environment=mine)
     assert "fabric guard" in node.refused()
     context = f'--serialized-runtime-env-context={{"env_vars": {{"FABRIC_JOB": "j", "{BADGE}": "{mine[BADGE]}"}}}}'
     node.worker(OURS, context)
@@ -124,7 +126,7 @@ def test_workers_of_no_job_do_not_start_but_for_those_that_move_objects(node: No
 
 def test_no_answer_is_a_no(node: Node, ruling: Ruling) -> None:
     ruling.ray_job(ruling.admit("j", "open"), "j")
-    node.worker(**{SOCKET: "/nowhere"})
+    node.worker(environment={SOCKET: "/nowhere"})
     assert "gives no answer" in node.refused()
     ruling.be_silent()
     node.worker()

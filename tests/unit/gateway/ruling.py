@@ -110,10 +110,12 @@ class Ruling:
         """What Ray registered for the Ray job that is asked about."""
         self.table.rows[OURS] = RayJobRow(submission, variables, namespace)
 
-    def ask(self, node: str = "fab-steady", *, quiet: bool = False, **claim: str) -> dict[str, Any]:
+    def ask(
+        self, node: str = "fab-steady", *, quiet: bool = False, claim: dict[str, str] | None = None
+    ) -> dict[str, Any]:
         """The answer about that Ray job on one node."""
         message = {"token": node, "credential": self._credentials.of(node)}
-        asks = [{"ray_job_id": OURS, "claim": claim, "quiet": quiet}]
+        asks = [{"ray_job_id": OURS, "claim": claim or {}, "quiet": quiet}]
         answer = self.link.post("/v1/guard", {**message, "asks": asks})
         assert answer.status == 200, answer
         return {**answer.body["answers"][0], "when_silent": answer.body["when_silent"]}

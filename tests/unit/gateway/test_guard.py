@@ -101,21 +101,21 @@ def test_a_driver_that_a_job_starts_itself_is_part_of_it(ruling: Ruling) -> None
 def test_a_worker_dressed_as_another_job_does_not_start(ruling: Ruling) -> None:
     other = ruling.admit("other", "open")
     ruling.ray_job(ruling.admit("j", "open"), "j")
-    assert not ruling.ask(**other)["allowed"]
+    assert not ruling.ask(claim=other)["allowed"]
 
 
 def test_the_process_that_starts_a_driver_is_known_by_its_own_badge(ruling: Ruling) -> None:
     ruling.ray_job({}, namespace="_ray_internal_dashboard")
-    assert ruling.ask(**ruling.admit("open", "open"))["allowed"]
-    assert not ruling.ask(**ruling.admit("patient", "patient"))["allowed"]
-    assert not ruling.ask(**{JOB: "open", ATTEMPT: "1", BADGE: "0" * 64})["allowed"]
+    assert ruling.ask(claim=ruling.admit("open", "open"))["allowed"]
+    assert not ruling.ask(claim=ruling.admit("patient", "patient"))["allowed"]
+    assert not ruling.ask(claim={JOB: "open", ATTEMPT: "1", BADGE: "0" * 64})["allowed"]
 
 
 def test_a_claim_of_a_worker_does_not_count_for_a_job_that_registered_none(ruling: Ruling) -> None:
     mine = ruling.admit("j", "open")
     ruling.admit("patient", "patient")
     ruling.ray_job({})
-    assert not ruling.ask(**mine)["allowed"]
+    assert not ruling.ask(claim=mine)["allowed"]
 
 
 @pytest.mark.parametrize("submission", ["", "j"])
