@@ -74,10 +74,11 @@ class Kinds:
         needs = request.needs
         ladder = math.inf if needs.runtime_s is None else rung(needs.runtime_s)
         ask = self._ask(request)
-        values = (request.team, needs.declared, request.data_class, ask, needs.datasets, ladder, needs.max_cost)
+        declared = declares(request)
+        values = (request.team, declared, request.data_class, ask, needs.datasets, ladder, needs.max_cost)
         kind = self._kinds.get(values)
         if kind is None:
-            gpus = ask.total.get(GPU) if needs.declared else 0
+            gpus = ask.total.get(GPU) if declared else 0
             kind = self._kinds[values] = Kind(*values, gpus)
         return kind
 
@@ -109,6 +110,12 @@ def expected_end(started_at: float, runtime_s: float, now: float) -> float:
         runtime_s *= 2.0 ** (math.floor(math.log2(lived / runtime_s)) + 1)
     end = started_at + runtime_s
     return end if end > now else now + runtime_s
+
+
+def declares(request: JobRequest) -> bool:
+    """Whether a job is queued for room: it declared that it needs any."""
+    needs = request.needs
+    return needs.declared and bool((needs.bundle and needs.count) or needs.entrypoint)
 
 
 def ask_of(request: JobRequest) -> Ask:

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
-from fabric.admission.asks import ASSUMED_RUNTIME_S, Ask, ask_of, expected_end, expected_runtime
+from fabric.admission.asks import ASSUMED_RUNTIME_S, Ask, ask_of, declares, expected_end, expected_runtime
 from fabric.admission.records import Attempt, JobRecord
 from fabric.admission.space import ANYWHERE, Amounts, Placement, Space, slots, take_away
 from fabric.model.resources import Resources
@@ -55,10 +55,10 @@ def hold_all(space: Space, live: Iterable[tuple[JobRecord, Attempt]], now: float
     Returns:
         What each declared job holds, and everything that is going to come free, in order of time.
     """
-    used = {index: _used(space, index) for index in range(len(space.rooms)) if _is_open(space, index)}
+    used = {index: _used(space, index) for index in range(len(space.rooms)) if is_open(space, index)}
     holds: list[Hold] = []
     for record, attempt in live:
-        if not record.request.needs.declared:
+        if not declares(record.request):
             continue
         ask = ask_of(record.request)
         placement = _placement(space, attempt, ask)
@@ -92,7 +92,7 @@ def _releases(
     releases = [
         Release(hold.end, hold.placement.site, tuple(parts), hold.record.request.job)
         for hold in holds
-        if hold.placement and (parts := [p for p in parts_held(hold.ask, hold.placement) if _is_open(space, p[0])])
+        if hold.placement and (parts := [p for p in parts_held(hold.ask, hold.placement) if is_open(space, p[0])])
     ]
     releases += [
         Release(now + ASSUMED_RUNTIME_S, space.rooms[index].site, ((index, unexplained, 1),))
@@ -161,12 +161,13 @@ def _used(space: Space, index: int) -> Amounts:
     return {name: max(0, units - room.free.get(name)) for name, units in room.total.items}
 
 
-def _is_open(space: Space, index: int) -> bool:
+def is_open(space: Space, index: int) -> bool:
+    """Whether a node is here to stay: not on its way, and not being given back."""
     room = space.rooms[index]
     return not room.closing and room.ready_at is None
 
 
 def _only_open(space: Space, placement: Placement) -> Placement:
-    nodes: Mapping[int, int] = {index: n for index, n in placement.nodes.items() if _is_open(space, index)}
-    driver = placement.driver if placement.driver is not None and _is_open(space, placement.driver) else None
+    nodes: Mapping[int, int] = {index: n for index, n in placement.nodes.items() if is_open(space, index)}
+    driver = placement.driver if placement.driver is not None and is_open(space, placement.driver) else None
     return Placement(placement.site, nodes, driver)

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from fabric.admission.holds import STOPS_WITHIN_S, Hold, Release, by_time, parts_held
+from fabric.admission.holds import STOPS_WITHIN_S, Hold, Release, by_time, is_open, parts_held
 from fabric.admission.records import JobRecord
 from fabric.admission.reserve import earliest
 
@@ -108,10 +108,11 @@ def _starts(site: str, gone: Iterable[Hold], ask: Ask, reach: Reach, scene: Scen
     parts = tuple(
         part for hold in gone if hold.placement for part in parts_held(ask=hold.ask, placement=hold.placement)
     )
-    mine = tuple(part for part in parts if scene.space.rooms[part[0]].site == site)
+    space = scene.space
+    mine = tuple(part for part in parts if space.rooms[part[0]].site == site and is_open(space, part[0]))
     if not mine:
         return False
-    return earliest(scene.space, (Release(scene.now, site, mine),), site, ask, reach.where) is not None
+    return earliest(space, (Release(scene.now, site, mine),), site, ask, reach.where) is not None
 
 
 def _victims(holds: list[Hold], scene: Scene) -> Victims:

@@ -94,7 +94,7 @@ class Space:
             for_long: it may go on beyond the head's start, so it has to keep off what is reserved.
         """
         fit = self._fit(ask, where, for_long=for_long)
-        if fit.total.get(site, 0) < ask.workers:
+        if site not in fit.slots or fit.total[site] < ask.workers:
             return None
         if not ask.driver:
             return Placement(site, self._choose(fit.slots[site], ask.bundle, ask.workers))

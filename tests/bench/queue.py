@@ -1,12 +1,12 @@
 """The queue at scale: one decision over 100,000 waiting jobs beside a plain scheduler, and months of real traces.
 
-    python tests/bench/queue.py [--quick] [--traces] [--json FILE]
+    python tests/bench/queue.py [--quick] [--traces] [--http] [--json FILE]
 
 The peer is what one would write first: sort all waiting jobs, walk the whole list, look at every node for each job
 (FCFS with EASY backfilling), explain nothing. Both get the same jobs and nodes and start from an empty cluster, then
 decide again over what is left, when nothing more fits. ``--traces`` replays every trace of ``../shared/traces`` in
-virtual time (``FABRIC_SHARED`` names another folder). ``tests/bench/submissions.py`` measures the way of a submission
-over HTTP, beside Ray's own endpoint and under many who poll.
+virtual time (``FABRIC_SHARED`` names another folder). ``--http`` goes on with ``tests/bench/submissions.py --ray``: the
+way of a submission over HTTP, beside Ray's own endpoint and under 1,000 clients who poll.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ import argparse
 import gc
 import json
 import random
+import subprocess
 import sys
 import time
 from collections.abc import Callable
@@ -293,6 +294,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--quick", action="store_true", help="a tenth of the size")
     parser.add_argument("--traces", action="store_true", help="replay the traces as well")
+    parser.add_argument("--http", action="store_true", help="measure submissions over HTTP as well; starts a Ray head")
     parser.add_argument("--json", type=Path, help="also write the figures to this file")
     options = parser.parse_args()
     count, nodes = (10_000, 32) if options.quick else (100_000, 128)
@@ -305,6 +307,9 @@ def main() -> int:
     if options.json:
         rows = [{**asdict(each), "times_faster": each.times_faster} for each in decided]
         options.json.write_text(json.dumps({"decided": rows, "traces": [asdict(t) for t in replayed]}, indent=2) + "\n")
+    if options.http:
+        command = [sys.executable, "-m", "tests.bench.submissions", "--ray"]
+        subprocess.run(command, cwd=Path(__file__).resolve().parents[2], check=True)
     kept = all(each.times_faster >= (3 if options.quick else 10) for each in decided)
     return 0 if kept and all(each.latest_s <= 1.0 for each in replayed) else 1
 

@@ -233,6 +233,40 @@ def test_only_restartable_jobs_of_strictly_lower_priority_give_way_and_who_asked
     assert all(times < len(jobs) for times in gave_way.values())
 
 
+@SETTINGS
+@given(submissions(), queue_rules(), st.data())
+def test_whatever_becomes_of_the_nodes_a_decision_is_made_and_everybody_is_accounted_for(
+    jobs: list[Submission], rules: QueueRules, data: st.DataObject
+) -> None:
+    world = World(CLUSTER, rules)
+    for each in jobs:
+        world.until(each.at)
+        world.submit(each.job, each.needs, each.team, each.data_class)
+        world.settle()
+    found = []
+    for room in (*world.observed().rooms, *rooms(1, 4, 8, "sky")):
+        match data.draw(st.sampled_from(("here", "here", "gone", "closing", "coming", "full"))):
+            case "here":
+                found.append(room)
+            case "closing":
+                found.append(replace(room, closing=True))
+            case "coming":
+                found.append(replace(room, free=room.total, ready_at=world.now + 60.0))
+            case "full":
+                found.append(replace(room, free=Resources()))
+            case _:
+                pass
+    outcome = admit(world.queue, Capacity(tuple(found)), rules, world.now)
+    usable = {room.node for room in found if not room.closing and room.ready_at is None}
+    assert all(set(admission.nodes) <= usable for admission in outcome.admissions)
+    told = {waiting.job for waiting in outcome.everyone()}
+    started = {admission.job for admission in outcome.admissions}
+    doomed = {each.job for each in outcome.doomed}
+    waiting = {job for job, record in world.queue.jobs.items() if record.phase is JobPhase.WAITING}
+    assert told | started | doomed == waiting
+    assert not told & started
+
+
 @settings(max_examples=30, deadline=None)
 @given(submissions(most=14, undeclared=False), st.integers(1, 8), st.sampled_from(("hour", "day", "total")))
 def test_what_is_admitted_never_overruns_a_budget_of_its_team(jobs: list[Submission], dollars: int, per: Per) -> None:
