@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import threading
-from collections import OrderedDict
+from collections import Counter, OrderedDict
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
 
 import structlog
 
-from autoscaler.providers.base import Instance, InstanceState, ProviderError
+from autoscaler.providers.base import Instance, InstanceState, NotFoundError, ProviderError
 from autoscaler.providers.gcp.instances import Instances
 from autoscaler.providers.gcp.reply import Found, end_of
 
 _KEPT = 1000
+# Listings in a row that may lack an instance of which no operation says that it ended; then it is forgotten.
+_MISSES = 200
 
 
 class History:
@@ -30,6 +32,7 @@ class History:
         self._lock = threading.Lock()
         self._living: dict[str, Found] = {}
         self._ended: OrderedDict[str, Instance] = OrderedDict()
+        self._misses: Counter[str] = Counter()
         self._log = structlog.get_logger()
 
     def saw(self, found: Iterable[Found]) -> None:
@@ -49,6 +52,10 @@ class History:
     def with_ended(self, listed: Mapping[str, Found]) -> list[Instance]:
         """The listing with those that ended lately, each with the time and the reason of its end."""
         with self._lock:
+            for key, one in listed.items():
+                # Whatever was said of its end: it is there.
+                if one.instance.state is not InstanceState.ENDED:
+                    self._ended.pop(key, None)
             missing = {key: one for key, one in self._living.items() if key not in listed}
             stopped = {
                 key: one
@@ -57,6 +64,9 @@ class History:
             }
         ended = {**{key: one.instance for key, one in stopped.items()}, **self._ends({**missing, **stopped})}
         with self._lock:
+            self._misses = Counter({key: self._misses[key] + 1 for key in missing if key not in ended})
+            for key in [key for key, misses in self._misses.items() if misses >= _MISSES]:
+                self._living.pop(key, None)
             for key, instance in ended.items():
                 self._living.pop(key, None)
                 self._ended.setdefault(key, instance)
@@ -81,9 +91,19 @@ class History:
                 continue
             for number, instance in targets.items():
                 end = end_of(operation for operation in operations if int(operation.target_id) == number)
-                if end is not None:
+                if end is not None and not self._lives(instance):
                     at = max(end.at_ms, instance.launched_at_ms)
                     ended[instance.instance_id] = replace(
                         instance, state=InstanceState.ENDED, ended_at_ms=at, reason=end.reason
                     )
         return ended
+
+    def _lives(self, instance: Instance) -> bool:
+        """Whether Google, asked for this very instance, shows it living: a delete may say yes and do nothing."""
+        zone, _, name = instance.instance_id.partition("/")
+        try:
+            return self._instances.get(zone, name).instance.state is not InstanceState.ENDED
+        except NotFoundError:
+            return False
+        except ProviderError:
+            return True

@@ -175,6 +175,20 @@ def test_a_delete_that_says_yes_and_does_nothing_is_asked_again_in_earnest(googl
     assert all("requestId" not in call["query"] for call in google.calls(DELETE))
 
 
+def test_an_instance_that_is_not_listed_and_was_deleted_in_name_only_has_not_ended(google, owner, spec):
+    provider = google.provider(owner)
+    google.fault("hide_new", seconds=60)
+    google.fault("ignore_delete")
+    (instance,) = made(provider.launch([spec()]))
+    assert provider.terminate([instance.instance_id]) == {instance.instance_id: None}
+    time.sleep(0.05)
+    assert list(provider.list()) == [], "its delete is done, but it is there"
+
+    google.ask("clear")
+    assert list(provider.list()) == [instance]
+    end_all(google, provider, owner)
+
+
 def test_a_second_delete_while_the_first_is_under_way_is_accepted(google, owner, spec):
     provider = google.provider(owner)
     (instance,) = made(provider.launch([spec()]))
