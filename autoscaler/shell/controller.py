@@ -144,7 +144,7 @@ class Controller:
         )
         try:
             facts = {"process": "controller", "pid": os.getpid(), "config_digest": self._file.digest}
-            self._journal.append(self._with_rules(Draft(Event.FABRIC_STARTED, facts)))
+            self._book.append(*self._with_rules(Draft(Event.FABRIC_STARTED, facts)))
             self._keep_sites()
             self._jobs.start()
             Lookout(self._look, self._loop.wake, self._loop.stopping).start()
@@ -203,11 +203,15 @@ class Controller:
     def _reload(self) -> None:
         if self._clock() - self._looked_at < _LOOK_AT_CONFIG_EVERY_S:
             return
-        self._looked_at = self._clock()
+        self._book.refresh()
         found = self._file.poll()
         if found.outcome is not Outcome.UNCHANGED:
             self._note(found)
+        elif self._rules.digest != self._file.digest:
+            # The journal could not be written when the edit came: nothing is decided by rules that are not in it.
+            self._note(Reload(Outcome.CHANGED, self._file.digest))
         self._keep_sites()
+        self._looked_at = self._clock()
 
     def _note(self, found: Reload) -> None:
         facts: dict[str, Any] = {"digest": found.digest, "path": str(self._file.path)}
@@ -224,7 +228,6 @@ class Controller:
 
         What it is compared with comes from the journal, so an edit made while no controller ran is noticed as well.
         """
-        self._book.refresh()
         path, digest, before = str(self._file.path), self._file.digest, self._rules.digest
         further = self._rules.widened_by(self._config())
         return [

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sqlite3
 import threading
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
@@ -19,13 +20,13 @@ WIDER = "patient: {sites: [home, sky]}"
 
 
 @contextmanager
-def controller_of(place: Place) -> Iterator[None]:
+def controller_of(place: Place) -> Iterator[Rig]:
     place.path.with_name("wanted").write_text("0")
-    controller = Rig(place.path, None, lambda _: SqliteJournal(place.journal, "controller"))
+    controller = Rig(place.path, None, lambda _: SqliteJournal(place.journal, "controller", busy_s=0.2))
     thread = threading.Thread(target=controller.run)
     thread.start()
     try:
-        yield
+        yield controller
     finally:
         controller.stop()
         thread.join(30)
@@ -74,3 +75,20 @@ def test_an_edit_is_noticed_while_it_runs_and_at_its_start(tmp_path: Path) -> No
     with controller_of(place):
         wait_until(lambda: started(place, 4), what="the fourth start")
     assert [data["sites"] for data in entries(place, Event.CLASS_WIDENED)] == [["sky"], ["sky"]]
+
+
+def test_an_edit_that_the_journal_could_not_take_is_written_when_it_can(tmp_path: Path) -> None:
+    place = place_in(tmp_path)
+    edit(place, "data_classes: {open: {sites: any}}", f"data_classes: {{open: {{sites: any}}, {HOME}}}")
+    with controller_of(place) as controller:
+        wait_until(lambda: started(place, 1), what="the start")
+        before = controller._file.digest
+        with closing(sqlite3.connect(place.journal, isolation_level=None)) as somebody:
+            somebody.execute("BEGIN IMMEDIATE")
+            edit(place, HOME, WIDER)
+            wait_until(lambda: controller._file.digest != before, what="the edit to be in force")
+            wait_until(lambda: controller._loop.beat.failures > 0, what="a tick to fail")
+            somebody.execute("ROLLBACK")
+        wait_until(lambda: entries(place, Event.CONFIG_LOADED), what="the entry")
+    assert [data["sites"] for data in entries(place, Event.CLASS_WIDENED)] == [["sky"]]
+    assert len(entries(place, Event.CONFIG_LOADED)) == 1
