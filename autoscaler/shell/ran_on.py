@@ -54,10 +54,11 @@ class RanOn:
         if not job.is_over and now < self._next.get(attempt.ray_id, 0.0):
             return
         begun = perf_counter()
-        spans = self._spans(attempt.ray_job_id, now) if attempt.ray_job_id else {}
+        until = min(now, job.ended_at or now)
+        spans = self._spans(attempt.ray_job_id, until) if attempt.ray_job_id else {}
         self._next[attempt.ray_id] = now + max(_EVERY_S, _SHARE * (perf_counter() - begun))
         if job.driver_node and attempt.started_at is not None:
-            _widen(spans, job.driver_node, (attempt.started_at, job.ended_at or now))
+            _widen(spans, job.driver_node, (attempt.started_at, max(attempt.started_at, until)))
         if job.is_over:
             self._next.pop(attempt.ray_id, None)
         written = self._jobs.ran_on(record.request.job, attempt.number)

@@ -134,6 +134,7 @@ def _watch(context: Context, job: SweepJob, console: Console, begun: float, time
 
 def _result(context: Context, job: SweepJob, console: Console) -> list[Finding]:
     """What came of it, held against what the demo promises."""
+    from fabric.admission.records import JobRecord, step
     from fabric.cli.context import get_json
     from fabric.cli.programs import sandbox_sites
     from fabric.money.ledger import fold
@@ -141,8 +142,12 @@ def _result(context: Context, job: SweepJob, console: Console) -> list[Finding]:
     bills: dict[str, dict[str, Any]] = {}
     for name, site in sandbox_sites(context.config).items():
         bills[name] = get_json(f"http://{site.endpoint}/bill") or {"lines": [], "total_micro_usd": -1}
+    jobs: dict[str, JobRecord] = {}
     with context.journal() as journal:
         statement, broken, entries = fold(journal.read()).statement(_now_ms()), journal.verify(), journal.last_seq()
+        for entry in journal.read():
+            step(jobs, entry)
+    attempts = sum(len(record.attempts) for record in jobs.values())
     billed = sum(int(bill["total_micro_usd"]) for bill in bills.values())
     launched = len(statement.lines)
     ended = sum(line.ended_at_ms is not None for line in statement.lines)
@@ -157,6 +162,7 @@ def _result(context: Context, job: SweepJob, console: Console) -> list[Finding]:
         )
     return [
         Finding("the job succeeded", job.exit_code == 0 and bool(result), f"exit code {job.exit_code}"),
+        Finding("the queue started it once", (len(jobs), attempts) == (1, 1), f"{attempts} attempt of {len(jobs)} job"),
         Finding("a burst happened", launched > 0, f"{launched} instances"),
         Finding("launched = ended", launched == ended, f"{launched} = {ended}" if launched == ended else f"{ended}"),
         Finding("the ledger equals the bill", same and billed == statement.total, "line by line"),

@@ -1,4 +1,4 @@
-"""The demo's job: submitted with Ray's own unmodified command line, and followed through what it prints."""
+"""The demo's job: submitted to the gateway with Ray's own unmodified command line and a user's token, and followed."""
 
 from __future__ import annotations
 
