@@ -8,6 +8,7 @@ import select
 import subprocess
 import sys
 import threading
+import time
 from collections import OrderedDict
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -15,6 +16,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 _KEPT = 4096
+_PAUSE_S = 2.0
 
 
 class RayTableError(Exception):
@@ -55,10 +57,11 @@ class HeadTable:
         timeout_s: patience for one answer, the start of the child included.
     """
 
-    def __init__(self, address: str, token: Path, timeout_s: float = 10.0) -> None:
+    def __init__(self, address: str, token: Path, timeout_s: float = 7.0) -> None:
         self._address = address
         self._token = token
         self._timeout_s = timeout_s
+        self._failed_at = float("-inf")
         self._lock = threading.Lock()
         self._child: subprocess.Popen[bytes] | None = None
         self._kept: OrderedDict[str, RayJobRow] = OrderedDict()
@@ -73,6 +76,9 @@ class HeadTable:
             kept = self._kept.get(ray_job_id)
             if kept is not None:
                 return kept
+            # Whoever waited behind a question that failed must not wait as long once more.
+            if time.monotonic() - self._failed_at < _PAUSE_S:
+                raise RayTableError(f"the Ray head at {self._address} did not tell its jobs a moment ago")
             row = self._ask(ray_job_id)
             if row is not None:
                 self._kept[ray_job_id] = row
@@ -97,6 +103,7 @@ class HeadTable:
             return _row(json.loads(child.stdout.readline()))
         except (OSError, ValueError) as error:
             self._end()
+            self._failed_at = time.monotonic()
             raise RayTableError(f"the Ray head at {self._address} does not tell its jobs: {error}") from error
 
     def _running(self) -> subprocess.Popen[bytes]:

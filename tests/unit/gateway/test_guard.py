@@ -182,5 +182,7 @@ def test_a_head_that_is_not_there_is_an_error_in_time(tmp_path: Path) -> None:
     try:
         with pytest.raises(RayTableError, match="does not tell its jobs"):
             table.find(OURS)
+        with pytest.raises(RayTableError, match="a moment ago"):
+            table.find(OURS)
     finally:
         table.close()
