@@ -10,6 +10,7 @@ out between them.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import re
 import threading
@@ -126,10 +127,12 @@ class JobLogs:
     def close(self) -> None:
         """Stop copying; the next start goes on."""
         if self._thread.is_alive():
-            asyncio.run_coroutine_threadsafe(self._end(), self._loop).result(5)
+            with contextlib.suppress(TimeoutError):
+                self._call(self._end()).result(_PATIENCE_S)
             self._loop.call_soon_threadsafe(self._loop.stop)
-            self._thread.join(5)
-        self._loop.close()
+            self._thread.join(_PATIENCE_S)
+        if not self._thread.is_alive():
+            self._loop.close()
 
     def look(self, record: JobRecord, attempt: Attempt, job: RayJob) -> None:
         """See ``Follower``. The last look returns when all of the log is there, or cannot be had."""

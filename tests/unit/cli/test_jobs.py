@@ -104,5 +104,9 @@ def test_a_waiting_job_is_explained_by_the_controller_and_without_one_as_far_as_
     (silent,) = told(place, "why", "stuck")["now"]
     assert "controller does not answer" in silent
     with controller_of(place):
-        wait_until(lambda: told(place, "why", "stuck")["now"] != [silent], timeout=60, what="the controller to answer")
-        wait_until(lambda: "moved" in told(place, "why", "stuck")["now"][0], timeout=60, what="the queue's sentence")
+        wait_until(lambda: "moved" in now(place, "stuck"), timeout=60, what="the queue's sentence")
+
+
+def now(place: Place, job: str) -> str:
+    """Where a job stands, asked from another process: this one's output has the controller's log in it."""
+    return json.loads(place.fabric("why", job, "--json").stdout)["now"][0]
