@@ -76,6 +76,7 @@ def _prices(offers: Callable[[], Sequence[Offer]]) -> tuple[Check, Sequence[Offe
 
 
 def _image(images: Images, site: AwsSite) -> Check:
+    images.forget()
     try:
         image = images.get()
     except ProviderError as error:

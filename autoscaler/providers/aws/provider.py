@@ -27,6 +27,7 @@ from autoscaler.providers.base import (
     ProviderError,
     QuotaError,
 )
+from fabric.config.shapes import price_in
 from fabric.config.sites import AwsNodeType, AwsSite
 from fabric.model.money import Tariff
 from fabric.model.nodes import Market, Offer
@@ -103,7 +104,7 @@ class AwsProvider:
         return preflight.checks(self._api, self._images, self._name, self._site, self._owner, self.offers, self._spec)
 
     def _offer(self, key: str, block: AwsNodeType, zone: str, market: Market) -> Offer:
-        price = block.price and (block.price.spot if market is Market.SPOT else block.price.on_demand)
+        price = block.price and price_in(block.price, market)
         if price is None or block.price is None:
             raise BadRequestError(
                 f"sites.{self._name}.node_types.{key}: no {market} price is known for {block.instance_type} in "

@@ -26,6 +26,13 @@ WHOLE = {
 }
 
 
+@pytest.fixture(scope="module")
+def whole(steady: tuple[AwsCloud, Provider]) -> Provider:
+    """A provider that makes every call there is."""
+    cloud, _ = steady
+    return cloud.provider(network=network(cloud), **WHOLE)
+
+
 def failed(provider: Provider) -> dict[str, Check]:
     return {check.name: check for check in provider.check() if not check.ok}
 
@@ -46,10 +53,9 @@ def test_a_site_that_is_well_has_no_complaint(aws: AwsCloud):
 
 
 @pytest.mark.parametrize("action", sorted(actions()))
-def test_each_permission_that_is_missing_is_named(aws: AwsCloud, action: str):
+def test_each_permission_that_is_missing_is_named(aws: AwsCloud, whole: Provider, action: str):
     aws.faults.denied = {action}
-    provider = aws.provider(network=network(aws), **WHOLE)
-    complaints = [check for check in provider.check() if not check.ok]
+    complaints = [check for check in whole.check() if not check.ok]
 
     assert complaints
     assert any(

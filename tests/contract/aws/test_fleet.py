@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from autoscaler.providers.aws import AwsProvider, fleet
+from autoscaler.providers.aws import fleet
 from autoscaler.providers.base import (
     BadRequestError,
     CapacityError,
@@ -14,7 +14,6 @@ from autoscaler.providers.base import (
     InstanceState,
     LaunchSpec,
     NetworkError,
-    NotFoundError,
     Provider,
     QuotaError,
 )
@@ -143,9 +142,7 @@ def test_a_site_without_fleets_never_asks_for_templates(aws: AwsCloud):
 
 def test_a_reservation_is_never_asked_of_a_fleet(aws: AwsCloud):
     provider = aws.provider(node_types={"l4": {**FLEET["l4"], "reservation": "cr-0123456789abcdef0"}})
-    assert isinstance(provider, AwsProvider)
     assert {offer.zone for offer in provider.offers()} == {f"{REGION}a", f"{REGION}b"}
     before = len(aws.proxy.calls)
     provider.launch([aws.spec(provider.offers()[0])])
     assert "CreateFleet" not in {action for action, _ in aws.proxy.calls[before:]}
-    assert isinstance(next(iter(provider.terminate([aws.stranger]).values())), NotFoundError)
