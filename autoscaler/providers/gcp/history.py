@@ -53,8 +53,8 @@ class History:
         """The listing with those that ended lately, each with the time and the reason of its end."""
         with self._lock:
             for key, one in listed.items():
-                # Whatever was said of its end: it is there.
-                if one.instance.state is not InstanceState.ENDED:
+                # Whatever was said of its end: it is there. One that has stopped and is being deleted has ended.
+                if one.instance.state in (InstanceState.PENDING, InstanceState.RUNNING):
                     self._ended.pop(key, None)
             missing = {key: one for key, one in self._living.items() if key not in listed}
             stopped = {
@@ -91,7 +91,7 @@ class History:
                 continue
             for number, instance in targets.items():
                 end = end_of(operation for operation in operations if int(operation.target_id) == number)
-                if end is not None and not self._lives(instance):
+                if end is not None and (instance.state is InstanceState.ENDED or not self._lives(instance)):
                     at = max(end.at_ms, instance.launched_at_ms)
                     ended[instance.instance_id] = replace(
                         instance, state=InstanceState.ENDED, ended_at_ms=at, reason=end.reason

@@ -158,10 +158,7 @@ class Launcher:
             if error.cloud_code == "RESOURCE_ALREADY_EXISTS":
                 launch.result = self._existing(launch)
                 return
-            if isinstance(error, ThrottledError):
-                self._spent[launch.spec.token] += 1
-            for zone in launch.zones:
-                self._failed(zone, launch.name)
+            self._again(launch, spent=isinstance(error, ThrottledError))
             launch.result = error
             return
         try:
@@ -175,8 +172,19 @@ class Launcher:
         """What the name of the launch already has: an earlier launch of the same token, or something else."""
         try:
             return self._checked(launch, self._look(launch))
+        except NotFoundError as error:
+            # What has the name is a disk that an earlier attempt left: away with it, and then once more.
+            self._again(launch)
+            return _doubt(launch, error)
         except ProviderError as error:
             return _doubt(launch, error)
+
+    def _again(self, launch: _Launch, spent: bool = True) -> None:
+        """Clear away what a failed attempt left; ``spent``: the same token may be tried once more."""
+        if spent:
+            self._spent[launch.spec.token] += 1
+        for zone in launch.zones:
+            self._failed(zone, launch.name)
 
     def _checked(self, launch: _Launch, there: Found) -> Found | ProviderError:
         if there.instance.token == launch.spec.token and there.offer == launch.spec.offer.offer_id:

@@ -91,8 +91,9 @@ class GcpProvider:
             if one.instance.state is InstanceState.ENDED:
                 zone, _, name = instance_id.partition("/")
                 self._leftovers.stopped(zone, name)
+        told = self._history.with_ended(listed)
         self._leftovers.clear()
-        return self._history.with_ended(listed)
+        return told
 
     def terminate(self, instance_ids: Sequence[str]) -> Mapping[str, ProviderError | None]:
         """See ``Provider.terminate``; the ids are ``ZONE/NAME``, or a name alone, which is looked for."""

@@ -96,6 +96,8 @@ class Compute:
             zone, "insert", instance, self.faults.seconds("slow_operation", 0.02), call.query.get("requestId")
         )
         failure = self.faults.take("operation", "compute.instances.insert")
+        if f"{zone}/{call.body['disks'][0]['initializeParams']['diskName']}" in self.state["disks"]:
+            failure = {"code": "RESOURCE_ALREADY_EXISTS", "message": "The disk exists already."}
         if failure is None or failure.get("leftover"):
             self._make_disk(zone, call.body["disks"][0], name, used=failure is None)
         if failure is None:

@@ -150,6 +150,19 @@ def test_throttling_inside_an_operation_does_not_spend_the_token(google, owner, 
     end_all(google, provider, owner)
 
 
+def test_a_disk_of_an_earlier_attempt_does_not_stand_in_the_way_of_the_token_for_ever(google, owner, spec):
+    google.fault("operation", methods=[INSERT], code="RATE_LIMIT_EXCEEDED", leftover=True)
+    google.fault("refuse", methods=["compute.disks.delete"], status=503, reason="backendError")
+    provider, launch = google.provider(owner), spec()
+    assert type(provider.launch([launch])[0]) is ThrottledError
+    assert type(provider.launch([launch])[0]) is NetworkError, "the name is taken, by a disk that is now deleted"
+
+    wait_until(lambda: not in_cloud(google, "disks", owner), what="the disk to go")
+    (instance,) = made(provider.launch([launch]))
+    assert in_cloud(google, "disks", owner) == [instance.instance_id]
+    end_all(google, provider, owner)
+
+
 def test_a_zone_that_does_not_answer_is_not_a_zone_without_instances(google, owner, spec):
     provider = google.provider(owner)
     made(provider.launch([spec()]))
