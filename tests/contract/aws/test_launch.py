@@ -7,7 +7,10 @@ import dataclasses
 import gzip
 import json
 import random
+import subprocess
+import sys
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -22,6 +25,7 @@ from fabric.model.nodes import Market
 from tests.contract.aws.cloud import NODE_TYPES, REGION, AwsCloud
 from tests.contract.aws.wire import tree
 
+ROOT = Path(__file__).resolve().parents[3]
 TAGGED = {"instance", "volume", "network-interface"}
 
 
@@ -315,3 +319,10 @@ def test_the_whole_request_is_one_that_json_can_hold(aws: AwsCloud):
     (instance,) = aws.provider().launch([aws.spec()])
     assert isinstance(instance, Instance)
     assert json.dumps(dataclasses.asdict(instance))
+
+
+def test_the_sdk_is_imported_by_the_first_call_and_not_before():
+    """A broken SDK of one cloud must not stop another, and the command line stays quick."""
+    look = "import sys, autoscaler.providers.aws; print([name for name in sys.modules if name.startswith('boto')])"
+    done = subprocess.run([sys.executable, "-c", look], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
