@@ -223,8 +223,12 @@ def test_both_agreed_algorithms_are_taken_and_each_only_with_its_own_key(
     assert "signature is not the provider's" in door.refusal(stranger.sign(issuer.claims()))
 
 
-def now(seconds: float) -> int:
-    return int(time.time() + seconds)
+class FromNow(float):
+    """Seconds from the moment at which the test runs, for a claim."""
+
+
+def claims_now(changed: dict[str, object]) -> dict[str, object]:
+    return {name: int(time.time() + value) if isinstance(value, FromNow) else value for name, value in changed.items()}
 
 
 @pytest.mark.parametrize(
@@ -235,11 +239,11 @@ def now(seconds: float) -> int:
         ({"aud": None}, "lacks the claim aud"),
         ({"iss": "https://elsewhere.example"}, "was not issued by"),
         ({"iss": None}, "lacks the claim iss"),
-        ({"exp": now(-LEEWAY_S - 5)}, "has expired"),
+        ({"exp": FromNow(-LEEWAY_S - 5)}, "has expired"),
         ({"exp": None}, "lacks the claim exp"),
         ({"exp": "soon"}, "is not good"),
-        ({"nbf": now(LEEWAY_S + 60)}, "not valid yet"),
-        ({"iat": now(LEEWAY_S + 60)}, "not valid yet"),
+        ({"nbf": FromNow(LEEWAY_S + 60)}, "not valid yet"),
+        ({"iat": FromNow(LEEWAY_S + 60)}, "not valid yet"),
         ({"sub": None}, "lacks the claim sub"),
         ({"sub": ""}, "does not name its subject"),
         ({"email": None}, "the claim email is not a name"),
@@ -256,7 +260,7 @@ def test_a_claim_that_is_not_as_it_should_be_is_named(
 ) -> None:
     key = Key("1", "ES256")
     issuer.keys = [key.public()]
-    assert said in door_to(issuer.url).refusal(key.sign(issuer.claims(**changed)))
+    assert said in door_to(issuer.url).refusal(key.sign(issuer.claims(**claims_now(changed))))
 
 
 @pytest.mark.parametrize(
@@ -268,7 +272,7 @@ def test_a_claim_that_is_not_as_it_should_be_is_named(
         ({"roles": "auditor offline_access"}, "vision", {Role.AUDITOR}),
         ({"roles": ["emperor", 7]}, "vision", {Role.USER}),
         ({"roles": {"operator": True}}, "vision", {Role.USER}),
-        ({"aud": ["wiki", "fabric"], "exp": now(-LEEWAY_S + 20)}, "vision", {Role.USER}),
+        ({"aud": ["wiki", "fabric"], "exp": FromNow(-LEEWAY_S + 20)}, "vision", {Role.USER}),
     ],
 )
 def test_team_and_roles_come_from_the_claims(
@@ -276,7 +280,7 @@ def test_team_and_roles_come_from_the_claims(
 ) -> None:
     key = Key("1", "ES256")
     issuer.keys = [key.public()]
-    caller = door_to(issuer.url).who(key.sign(issuer.claims(**changed)))
+    caller = door_to(issuer.url).who(key.sign(issuer.claims(**claims_now(changed))))
     assert (caller.team, caller.roles) == (team, roles)
 
 
