@@ -104,7 +104,7 @@ class Preflight:
 
     def _network(self) -> Iterator[Check]:
         network = self._site.network
-        wanted = sorted({*network.subnets.values(), *([network.subnet] if network.subnet else [])})
+        wanted: list[str] = sorted({*network.subnets.values(), *([network.subnet] if network.subnet else [])})
         if not wanted:
             yield Check(
                 "subnet", False, "no subnet is named and Azure has no default", "write network.subnet: its full id"
