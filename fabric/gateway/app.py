@@ -103,15 +103,13 @@ def build_app(
             metrics.count(LEASES, answer=refusal.code)
         tell = log.info if refusal.status == 404 else log.warning
         tell("refused", path=request.url.path, code=refusal.code, sentence=refusal.sentence, peer=peer)
-        return _answer(request, refusal, refusal.headers())
+        return _answer(request, refusal)
 
     @app.exception_handler(JournalUnavailableError)
     async def unavailable(request: Request, error: JournalUnavailableError) -> Response:
         log.error("journal unavailable", error=str(error))
-        refusal = RefusalError(
-            503, "journal_unavailable", "The journal cannot be used now.", "Ask again; see the gateway's log."
-        )
-        return _answer(request, refusal, {"Retry-After": "5"})
+        sentence, remedy = "The journal cannot be used now.", "Ask again; see the gateway's log."
+        return _answer(request, RefusalError(503, "journal_unavailable", sentence, remedy, retry_after_s=5))
 
     @app.exception_handler(HTTPException)
     async def not_ours(request: Request, error: HTTPException) -> Response:
@@ -151,6 +149,7 @@ def _inlined(value: Any, inner: Mapping[str, Any]) -> Any:
 
 
 def _answer(request: Request, refusal: RefusalError, headers: Mapping[str, str] | None = None) -> Response:
+    headers = {**refusal.headers(), **(headers or {})}
     if request.url.path.startswith(_IN_WORDS):
         return PlainTextResponse(refusal.words(), status_code=refusal.status, headers=headers)
     return JSONResponse(refusal.body(), status_code=refusal.status, headers=headers)
