@@ -52,6 +52,10 @@ class HeadUnreachableError(Exception):
     """The Ray head did not answer, or not as the cluster this process belongs to."""
 
 
+class HeadReplacedError(HeadUnreachableError):
+    """Another cluster answers where the head was: it was started anew without its state."""
+
+
 class HeadLink:
     """The connection to the Ray head's control store.
 
@@ -129,8 +133,16 @@ class FabricAutoscaler(Autoscaler):
 
         Ray's own version logs every exception and returns None. Here they are raised, so that a tick that failed
         is counted as one; what was in flight is found again by the next.
+
+        Raises:
+            HeadReplacedError: make a new link, and a new autoscaler: this one's table of nodes is of another cluster.
         """
         state = get_cluster_resource_state(self._gcs_client)
+        if state.cluster_session_name != self._link.session:
+            raise HeadReplacedError(
+                f"the Ray head at {self._link.address} was replaced: its session is {state.cluster_session_name}, "
+                f"no longer {self._link.session}"
+            )
         self._observed(_nodes(state))
         self._config_reader.refresh_cached_autoscaling_config()
         machines = self._provider.get_non_terminated()

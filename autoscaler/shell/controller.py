@@ -14,7 +14,7 @@ from autoscaler.boot.trust import cluster_token_file
 from autoscaler.core.configured import home_nodes
 from autoscaler.providers.decorate import Observed, RateLimited
 from autoscaler.providers.registry import provider_for
-from autoscaler.ray.autoscaler import FabricAutoscaler, HeadLink, HeadUnreachableError, RayNode
+from autoscaler.ray.autoscaler import FabricAutoscaler, HeadLink, HeadReplacedError, HeadUnreachableError, RayNode
 from autoscaler.ray.config import AutoscalerTerms, FabricConfigReader
 from autoscaler.ray.provider import FabricProvider
 from autoscaler.ray.scheduler import FabricScheduler
@@ -173,6 +173,8 @@ class Controller:
             self._autoscaler.update_autoscaling_state()
         except Exception as error:
             self._link_error = str(error)
+            if isinstance(error, HeadReplacedError):
+                self._autoscaler = None
             raise
         self._link_error = ""
 

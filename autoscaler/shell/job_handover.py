@@ -83,7 +83,9 @@ class Handover:
             self._end(record, attempt, fate)
             return False
         if self._clock() - attempt.admitted_at > _SUBMIT_FOR_S:
-            self._end(record, attempt, Fate(AttemptEnd.LOST, "not_submitted", "Ray could not be asked to start it."))
+            sentence = "Ray could not be asked to start it."
+            unsure = not notes.never_submitted
+            self._end(record, attempt, Fate(AttemptEnd.LOST, "not_submitted", sentence, may_have_run=unsure))
             return False
         return self._submit(record, attempt, notes)
 
