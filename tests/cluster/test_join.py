@@ -303,7 +303,7 @@ def test_a_node_joins_with_identity_and_labels_and_gives_its_work_away_on_a_spot
     assert "FABRIC_TICKET" not in doomed.raylet().environ()
 
     cluster.ask(f"submit {node['id']}")
-    reclaim_at = time.time() + 6
+    reclaim_at = time.time() + 10
     cluster.notices["doomed"] = reclaim_at
     other = cluster.machine("other")
     wait_until(lambda: "Ray moves the work of this node away" in doomed.console(), what="the drain")
