@@ -1,0 +1,3 @@
+import os
+
+os.environ["SITECUSTOMIZE_OF_THE_USER"] = "ran"
