@@ -21,7 +21,9 @@ from autoscaler.core.snapshot import Snapshot
 from autoscaler.ray.scheduler import COPIES_OF_A_SHAPE, FabricScheduler
 from autoscaler.ray.translate import Translation
 from fabric.model.decisions import BaselineState, Decision
+from fabric.model.demand import Demand, Gang, Shape
 from fabric.model.nodes import NodePhase
+from fabric.model.resources import Resources
 from tests.bench import decide as bench
 from tests.contract.ray_cases import IN, NOT_IN, SCHEDULERS, Answer, Cause, Cluster, ask, gang, kind
 from tests.contract.ray_cases.cases import CASES, Case
@@ -251,3 +253,17 @@ def _random_ask(rng: random.Random, **group: str) -> Any:
             [("zone", rng.choice([IN, NOT_IN]), rng.sample("abc", rng.randint(1, 2)))] for _ in range(rng.randint(1, 2))
         ]
     return ask(wants, *selectors, **group)
+
+
+def test_work_that_ray_has_not_been_given_is_bought_for_and_not_reported_to_ray_as_infeasible() -> None:
+    queued, too_large = Shape(Resources.of({"CPU": 1})), Shape(Resources.of({"CPU": 64}))
+
+    def brain(seen: Snapshot) -> Decision:
+        wishes = (*seen.demands, Demand(queued, 2), Demand(too_large, 1))
+        return decide(replace(seen, demands=wishes, gangs=(Gang("job", (too_large,)),)), policy_named("threshold"), 0.0)
+
+    request = Cluster({"a": kind({"CPU": 1})}, requests=[ask({"TPU": 1})]).request()
+    reply = FabricScheduler(brain=brain).schedule(request)
+    assert {launch.instance_type: launch.count for launch in reply.to_launch} == {"a": 2}
+    assert [dict(one.resources_bundle) for one in reply.infeasible_resource_requests] == [{"TPU": 1.0}]
+    assert reply.infeasible_gang_resource_requests == []
