@@ -113,9 +113,14 @@ def stopped(record: JobRecord) -> Fate:
     return Fate(AttemptEnd.STOPPED, "stop_asked", f"Job was intentionally stopped by {record.stop_asked_by}.")
 
 
-def may_be_a_lost_node(job: RayJob) -> bool:
-    """Whether a failure may turn out to be a lost node once Ray's list of nodes has caught up with it."""
-    return job.status == "FAILED" and any(word in job.message for word in _SOUNDS_LIKE_A_LOST_NODE)
+def may_be_a_lost_node(job: RayJob, printed: str = "") -> bool:
+    """Whether a failure may turn out to be a lost node once Ray's list of nodes has caught up with it.
+
+    Args:
+        job: Ray's account; its message has the driver's last ten lines, which may be the lost node's own.
+        printed: the end of what the driver printed.
+    """
+    return job.status == "FAILED" and any(word in job.message or word in printed for word in _SOUNDS_LIKE_A_LOST_NODE)
 
 
 def retry_at(record: JobRecord, attempt: Attempt, fate: Fate, queue: QueueBlock, now: float) -> float | None:

@@ -35,6 +35,7 @@ _READ_WHOLE = 8 * 1024 * 1024
 # Once a job is over Ray closes its log by itself, within two seconds.
 _LAST_LINES_S = 10.0
 _PATIENCE_S = 5.0
+_LAST_LINES = 64 * 1024
 
 
 def log_file(state: Path, job: str, attempt: int) -> Path:
@@ -145,6 +146,15 @@ class JobLogs:
         else:
             self._call(self._follow(attempt.ray_id, file))
             self._call(self._leave(attempt.ray_id, _LAST_LINES_S)).result(_LAST_LINES_S + _PATIENCE_S)
+
+    def last_lines(self, record: JobRecord, attempt: Attempt) -> str:
+        """The end of what an attempt printed, as far as it was copied."""
+        try:
+            with log_file(self._state(), record.request.job, attempt.number).open("rb") as file:
+                file.seek(max(0, file.seek(0, os.SEEK_END) - _LAST_LINES))
+                return file.read().decode(errors="replace")
+        except OSError:
+            return ""
 
     def _call(self, work: Coroutine[Any, Any, None]) -> Future[None]:
         return asyncio.run_coroutine_threadsafe(work, self._loop)

@@ -70,6 +70,7 @@ class JobWatch:
         submissions: makes what Ray is given.
         places: which machine each Ray node is.
         followers: told of each look at a running attempt, and of the last one.
+        last_lines: the end of what an attempt printed.
         clock: Unix seconds.
         metrics: numbers.
         changed: called when an attempt has ended: there may be room.
@@ -84,6 +85,7 @@ class JobWatch:
         submissions: Submissions,
         places: Places,
         followers: tuple[Follower, ...],
+        last_lines: Callable[[JobRecord, Attempt], str],
         clock: Callable[[], float],
         metrics: Metrics,
         changed: Callable[[], None],
@@ -95,6 +97,7 @@ class JobWatch:
         self._handover = Handover(ray, submissions, self._end, clock)
         self._places = places
         self._followers = followers
+        self._last_lines = last_lines
         self._clock = clock
         self._metrics = metrics
         self._changed = changed
@@ -234,7 +237,8 @@ class JobWatch:
             self._last_look(record, attempt, job, late=now - notes.over_since > _LAST_LOOK_S)
         touched = {*self._jobs.ran_on(record.request.job, attempt.number), job.driver_node} - {""}
         lost = self._places.lost(touched, attempt.admitted_at)
-        if not any(node.gone for node in lost) and may_be_a_lost_node(job) and now - notes.over_since < NODES_LAG_S:
+        unsure = not any(node.gone for node in lost) and now - notes.over_since < NODES_LAG_S
+        if unsure and may_be_a_lost_node(job, self._last_lines(record, attempt)):
             return
         self._end(record, attempt, fate_of(job, record, attempt, lost))
 

@@ -72,6 +72,7 @@ class Jobs:
             Submissions(config, ray),
             self._places,
             (RanOn(ray, book, jobs, self._places, clock), self._logs),
+            self._logs.last_lines,
             clock,
             metrics,
             wake,

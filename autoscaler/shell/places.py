@@ -90,6 +90,8 @@ class Places:
             record = self._launch(place.instance)
             reclaimed = record is not None and (record.reclaim_at is not None or _taken(record))
             gone = place.gone_at is not None and place.gone_at >= since
+            # The cloud says it sooner than Ray, which waits for a silent node to come back.
+            gone = gone or (record is not None and record.ended_at is not None and record.ended_at >= since)
             if gone or reclaimed:
                 found.append(LostNode(place.instance, gone, reclaimed))
         return found

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,7 @@ from autoscaler.boot.trust import guard_key_file
 from autoscaler.shell.ray_jobs import RayJobs
 from fabric.admission.records import Attempt, JobRecord
 from fabric.config.schema import Config
+from fabric.gateway.jobs.sealed import Seal
 from fabric.sovereignty.badge import badge
 from fabric.sovereignty.dress import ray_submission
 
@@ -33,9 +35,12 @@ class Submissions:
         """The body for Ray's submit call.
 
         Raises:
-            ValueError: it must not be started: by now the configuration allows none of the sites it was admitted to.
+            ValueError: it must not be started: by now the configuration allows none of the sites it was admitted to,
+                or what the user sent cannot be opened.
         """
-        config, request = self._config(), record.request
+        config = self._config()
+        seal = Seal(Path(config.fabric.state))
+        request = replace(record.request, submission=seal.open(record.request.submission))
         return ray_submission(
             request, attempt.number, frozenset(attempt.sites), config, self.badge(request.job, attempt.number)
         )

@@ -70,6 +70,7 @@ def test_a_stop_is_the_preemption_that_was_written_before_it_else_somebodys_own(
 
 def test_a_failure_that_sounds_like_a_lost_node_waits_for_rays_list_of_nodes() -> None:
     assert may_be_a_lost_node(ray("FAILED", message="ray.exceptions.NodeDiedError: Task failed"))
+    assert may_be_a_lost_node(ray("FAILED"), "ray.exceptions.WorkerCrashedError, and then the lines of its raylet")
     assert not may_be_a_lost_node(ray("FAILED", message="ZeroDivisionError"))
 
 
