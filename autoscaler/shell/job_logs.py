@@ -179,7 +179,8 @@ class JobLogs:
         if copy is not None:
             await asyncio.wait([copy], timeout=wait_s)
             copy.cancel()
-            await asyncio.gather(copy, return_exceptions=True)
+            # Its farewell to Ray may take long; it writes nothing more.
+            await asyncio.wait([copy], timeout=0.2)
 
     async def _copy(self, ray_id: str, file: LogFile) -> None:
         """Copy until Ray closes the log, or the connection breaks: then the next look begins again."""
@@ -196,7 +197,8 @@ class JobLogs:
                         content = str(message.data).encode(errors="replace")
                         fresh, skip = content[skip:], max(0, skip - len(content))
                         if fresh:
-                            await asyncio.to_thread(file.append, fresh)
+                            # In this thread: once the copy is cancelled, nothing of it is still being written.
+                            file.append(fresh)
         except (aiohttp.ClientError, OSError) as error:
             self._log.info("a job's log cannot be copied just now", ray_id=ray_id, error=str(error))
 
