@@ -39,7 +39,7 @@ docs: $(READY) ## Regenerate the reference pages and schemas
 	@$(BIN)/python -m tests.docs.generated --write
 
 bench: $(READY) ## The measurements published in docs/reference/benchmarks.md (long)
-	@for script in decide journal react placement; do $(BIN)/python tests/bench/$$script.py; done
+	@for script in decide journal react placement; do $(BIN)/python -m tests.bench.$$script; done
 
 clean: ## Remove what was built; keeps your configuration and state
 	rm -rf .venv .pytest_cache .ruff_cache .hypothesis .import_linter_cache

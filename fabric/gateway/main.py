@@ -33,6 +33,7 @@ from fabric.gateway.jobs.queue_watch import QueueWatch
 from fabric.gateway.jobs.ray import RayClient
 from fabric.gateway.jobs.register import JobRegister
 from fabric.gateway.jobs.routes import JobsApi
+from fabric.gateway.jobs.sealed import Seal
 from fabric.gateway.join import Cluster, Registrar
 from fabric.gateway.lease import ControllerWatch, Leases
 from fabric.gateway.ray_table import HeadTable
@@ -148,12 +149,14 @@ def jobs_api(
     def limits() -> tuple[int, int]:
         return config().access.upload, config().access.uploads
 
+    seal = Seal(state)
     packages = PackageStore(state / "packages", limits, register.needs_package, clock)
     ray = RayClient(lambda: config().ray.dashboard, cluster_token)
     queue = QueueWatch(lambda: f"http://{config().listen.controller}/queue")
     return JobsApi(
         callers=Callers(authenticator(config, journal, clock), config),
-        desk=JobDesk(journal, register, packages, config, clock),
+        desk=JobDesk(journal, register, packages, seal, config, clock),
+        seal=seal,
         register=register,
         packages=packages,
         queue=queue,

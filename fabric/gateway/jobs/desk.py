@@ -15,6 +15,7 @@ from fabric.config.schema import Config
 from fabric.gateway.jobs import refusals
 from fabric.gateway.jobs.packages import SCHEME, PackageStore, Stored
 from fabric.gateway.jobs.register import JobRegister
+from fabric.gateway.jobs.sealed import Seal
 from fabric.gateway.jobs.submission import read_submission, submission_id
 from fabric.gateway.refusals import RefusalError
 from fabric.gateway.throttle import Throttle
@@ -35,6 +36,7 @@ class JobDesk:
         journal: what is written there counts; an answer that got lost changes nothing.
         register: the fold of the same journal.
         packages: what was uploaded.
+        seal: keeps the values of environment variables from readers of the journal.
         config: the configuration in force.
         clock: Unix seconds.
     """
@@ -44,12 +46,14 @@ class JobDesk:
         journal: Journal,
         register: JobRegister,
         packages: PackageStore,
+        seal: Seal,
         config: Callable[[], Config],
         clock: Callable[[], float],
     ) -> None:
         self._journal = journal
         self._register = register
         self._packages = packages
+        self._seal = seal
         self._config = config
         self._clock = clock
         self._throttle = Throttle(every_s=60.0, size=4096)
@@ -146,7 +150,7 @@ class JobDesk:
             "token_id": caller.token_id,
             "data_class": data_class,
             "needs": needs_data(needs),
-            "submission": submission,
+            "submission": self._seal.close(submission),
             "code": {stored.uri: stored.sha256 for stored in code},
         }
         with self._place(caller.team, config.queue.waiting):

@@ -43,6 +43,7 @@ from fabric.gateway.jobs.schemas import (
     VersionResponse,
     answers,
 )
+from fabric.gateway.jobs.sealed import Seal
 from fabric.gateway.jobs.show import details
 from fabric.gateway.refusals import RefusalError
 from fabric.identity.principal import Principal
@@ -66,6 +67,7 @@ class JobsApi:
 
     callers: Callers
     desk: JobDesk
+    seal: Seal
     register: JobRegister
     packages: PackageStore
     queue: QueueWatch
@@ -224,7 +226,7 @@ async def _job_info(api: JobsApi, request: Request, job: str) -> Response:
     if record is None or not caller.may_see(record.request.team):
         return JSONResponse(await _other(api, caller, job))
     waits, driver = await api.queue.of(record), await api.drivers.of(record)
-    return JSONResponse(details(record, waits, driver, redact=_redacts(request, caller, record)))
+    return JSONResponse(details(record, waits, driver, _seal_for(api, request, caller, record)))
 
 
 async def _send_all(socket: WebSocket, lines: AsyncIterator[str]) -> None:
@@ -261,7 +263,7 @@ async def _listed(
     between = b"["
     for start in range(0, len(records), _LISTED_AT_ONCE):
         part = [
-            details(record, api.queue.seen(record), api.drivers.seen(record), redact=_redacts(request, caller, record))
+            details(record, api.queue.seen(record), api.drivers.seen(record), _seal_for(api, request, caller, record))
             for record in records[start : start + _LISTED_AT_ONCE]
         ]
         yield between + json.dumps(part)[1:-1].encode()
@@ -295,10 +297,10 @@ async def _other(api: JobsApi, caller: Principal, job: str) -> dict[str, Any]:
     raise refusals.not_there(job)
 
 
-def _redacts(request: Request, caller: Principal, record: JobRecord) -> bool:
+def _seal_for(api: JobsApi, request: Request, caller: Principal, record: JobRecord) -> Seal | None:
     """Values of environment variables are for the team of the job, and, as with Ray, never for browsers."""
     headers = request.headers
     browser = headers.get("user-agent", "").startswith("Mozilla") or any(
         name.startswith("sec-fetch-") or name == "origin" for name in headers
     )
-    return browser or caller.team != record.request.team
+    return None if browser or caller.team != record.request.team else api.seal

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from fabric.admission.records import JobRecord
+from fabric.gateway.jobs.sealed import Seal, SealBrokenError
 from fabric.model.jobs import JobPhase
 
 REDACTED = "<redacted>"
@@ -19,14 +20,14 @@ _WORDS = {
 _RESOURCES = ("entrypoint_num_cpus", "entrypoint_num_gpus", "entrypoint_memory", "entrypoint_resources")
 
 
-def details(record: JobRecord, waits: str, driver: Mapping[str, Any], *, redact: bool = False) -> dict[str, Any]:
+def details(record: JobRecord, waits: str, driver: Mapping[str, Any], seal: Seal | None) -> dict[str, Any]:
     """The answer of ``GET /api/jobs/{id}``.
 
     Args:
         record: the job.
         waits: what the queue says of it; ``""`` where it has nothing to say.
         driver: what Ray last said of its newest attempt; empty where it never did.
-        redact: leave out the values of environment variables, as Ray does for browsers.
+        seal: opens the values of environment variables; None leaves them out, as Ray does for browsers.
     """
     request, attempt = record.request, record.attempt
     submission = request.submission
@@ -44,7 +45,7 @@ def details(record: JobRecord, waits: str, driver: Mapping[str, Any], *, redact:
         "start_time": round(request.at * 1000),
         "end_time": round(record.ended_at * 1000) if over and record.ended_at is not None else None,
         "metadata": submission.get("metadata"),
-        "runtime_env": _redacted(submission.get("runtime_env")) if redact else submission.get("runtime_env"),
+        "runtime_env": _runtime_env(submission, seal),
         "driver_agent_http_address": driver.get("driver_agent_http_address"),
         "driver_node_id": driver.get("driver_node_id"),
         "driver_exit_code": driver.get("driver_exit_code"),
@@ -80,6 +81,13 @@ def _before(record: JobRecord) -> str:
     if record.phase is not JobPhase.WAITING or attempt is None or attempt.end is None:
         return ""
     return f"Attempt {attempt.number} was {attempt.end.value}" + (f": {attempt.message}" if attempt.message else ".")
+
+
+def _runtime_env(submission: Mapping[str, Any], seal: Seal | None) -> Any:
+    try:
+        return _redacted(submission.get("runtime_env")) if seal is None else seal.open(submission).get("runtime_env")
+    except SealBrokenError:
+        return _redacted(submission.get("runtime_env"))
 
 
 def _redacted(env: Any) -> Any:
