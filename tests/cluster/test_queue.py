@@ -20,14 +20,14 @@ import os, ray, sys, time
 ray.init(log_to_driver=False)
 
 @ray.remote(num_gpus=1, num_cpus=0, max_retries=0)
-def work():
-    with open(sys.argv[1], "a") as file:
+def work(ran, go):
+    with open(ran, "a") as file:
         file.write(os.environ["FABRIC_ATTEMPT"] + " " + os.environ["RAY_CLOUD_INSTANCE_ID"] + "\\n")
-    while not os.path.exists(sys.argv[2]):
+    while not os.path.exists(go):
         time.sleep(0.1)
     return os.environ["RAY_CLOUD_INSTANCE_ID"]
 
-print("ran on", ray.get(work.remote()))
+print("ran on", ray.get(work.remote(*sys.argv[1:])))
 """
 
 
@@ -81,6 +81,12 @@ def where(fabric: Fabric, job: str) -> set[tuple[int, str]]:
     }
 
 
+def shown(fabric: Fabric, job: str) -> tuple[str, str]:
+    """Id and status as the gateway tells them."""
+    told = fabric.as_user("GET", f"/api/jobs/{job}").json()
+    return told["submission_id"], told["status"]
+
+
 def test_a_job_of_rays_own_command_line_runs_once_and_its_log_and_places_are_kept(fabric: Fabric) -> None:
     done = fabric.ray_job("submit", "--submission-id", "plain", "--", "echo", "hello", "from", "the", "job")
     assert done.returncode == 0, done.stdout + done.stderr
@@ -125,8 +131,7 @@ def test_a_queue_that_home_cannot_hold_buys_and_a_lost_machine_is_made_good_unde
     assert [line.split()[0] for line in away.ran()] == ["1", "2"], "each attempt began its work once"
     assert "ran on" in fabric.kept_log("away", 2)
     assert (2, away.ran()[1].split()[1]) in where(fabric, "away")
-    status = fabric.as_user("GET", "/api/jobs/away").json()
-    assert (status["submission_id"], status["status"]) == ("away", "SUCCEEDED")
+    wait_until(lambda: shown(fabric, "away") == ("away", "SUCCEEDED"), 10, "the user to be told, under the same id")
 
 
 def test_a_waiting_job_is_stopped_without_ray_hearing_of_it_and_a_running_one_by_ray(fabric: Fabric) -> None:
