@@ -1,0 +1,1 @@
+"""What somebody who may submit jobs tries, to get data of a class that stays home to a machine in the cloud."""
