@@ -150,7 +150,8 @@ def ran_in_the_cloud(fabric: SovereignFabric) -> list[str]:
     return [
         seen[:300]
         for seen in fabric.seen.values()
-        if ("RAY_JOB_ID=" in seen or "SOVEREIGN" in seen) and "guard/worker.py" not in seen and "_WORKER" not in seen
+        if ("SOVEREIGN" in seen or ("RAY_JOB_ID=" in seen and "RAY_JOB_ID=ffffffff" not in seen))
+        and "guard/worker.py" not in seen
     ]
 
 
