@@ -185,6 +185,13 @@ def split(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Split]:
             shutil.rmtree(f"/tmp/{split.folder.name}-{name}", ignore_errors=True)
 
 
+def test_without_the_split_ray_hands_them_over(split: Split) -> None:
+    """Why the rules are needed: this is what no label and no guard can see."""
+    outcomes, stored = split.try_everything(40)
+    assert outcomes == {"ref": 2_000_000, "ref in a list": 2_000_000, "actor, big": 2_000_000, "actor, small": 10}
+    assert stored >= 4_000_000
+
+
 @pytest.mark.parametrize("tool", ["ip", "nft"])
 def test_objects_and_calls_of_home_do_not_reach_the_cloud_once_the_network_is_split(split: Split, tool: str) -> None:
     if shutil.which(tool) is None:
@@ -206,13 +213,6 @@ def test_objects_and_calls_of_home_do_not_reach_the_cloud_once_the_network_is_sp
         split.at_home(str(RULES / "sovereign-node.sh"), "--undo", subnet)
     else:
         split.at_home("nft", "delete", "table", "inet", "fabric_sovereign")
-
-
-def test_without_the_split_ray_hands_them_over(split: Split) -> None:
-    """Why the rules are needed: this is what no label and no guard can see."""
-    outcomes, stored = split.try_everything(40)
-    assert outcomes == {"ref": 2_000_000, "ref in a list": 2_000_000, "actor, big": 2_000_000, "actor, small": 10}
-    assert stored >= 4_000_000
 
 
 @pytest.mark.skipif(shutil.which("nft") is None, reason="skipped: no command `nft`; install nftables")
