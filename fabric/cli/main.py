@@ -27,11 +27,15 @@ VERBS: dict[str, tuple[str, str]] = {
     "why": ("fabric.cli.why:why", "Explain a decision, a node, a launch or a job from the journal."),
     "jobs": ("fabric.cli.jobs:jobs", "List the queue and earlier jobs, each with its reason."),
     "nodes": ("fabric.cli.nodes:nodes", "List nodes; make the script that joins a machine of your own."),
-    "evidence": ("fabric.cli.evidence:evidence", "Prove where a job's data was; report a period to an auditor."),
+    "evidence": (
+        "fabric.cli.evidence:evidence",
+        "Write where a job's data was into one signed file; verify one; report a period.",
+    ),
     "token": ("fabric.cli.token:token", "Make, list and revoke users' tokens."),
     "validate": ("fabric.cli.validate:validate", "Check a configuration file."),
+    "prices": ("fabric.cli.prices:prices", "List prices of cloud shapes; refresh or import them."),
     "journal": ("fabric.cli.journal:journal", "Verify, show and export the journal."),
-    "doctor": ("fabric.cli.doctor:doctor", "Look for what would keep the fabric from running here."),
+    "doctor": ("fabric.cli.doctor:doctor", "Look for what would keep the fabric, or one of its clouds, from running."),
     "demo": ("fabric.cli.demo:demo", "Watch a burst begin and end on this machine, with a bill."),
 }
 

@@ -126,7 +126,8 @@ def test_the_process_serves_https_off_loopback_with_the_certificate_nodes_pin(tm
         secrets = tmp_path / "state" / "secrets"
         assert stat.S_IMODE(secrets.stat().st_mode) == 0o700
         modes = {path.name: stat.S_IMODE(path.stat().st_mode) for path in secrets.iterdir()}
-        assert modes == dict.fromkeys(["cluster.token", "gateway.crt", "gateway.key", "guard.key", "lease.key"], 0o600)
+        made = ("cluster.token", "gateway.crt", "gateway.key", "guard.key", "lease.key", "submissions.key")
+        assert modes == dict.fromkeys(made, 0o600)
     finally:
         process.terminate()
         code = process.wait(timeout=10)
