@@ -41,6 +41,7 @@ CLOUDS: Mapping[str, str] = MappingProxyType(
         "example": "tests.contract.example_cloud",
         "aws": "tests.contract.aws.cloud",
         "gcp": "tests.contract.gcp.cloud",
+        "azure": "tests.contract.azure.cloud",
     }
 )
 

@@ -14,7 +14,7 @@ from email.utils import parsedate_to_datetime
 from pathlib import Path
 from typing import Any, TypeVar, cast
 
-from autoscaler.providers.azure.errors import error_of, sdk_error_of
+from autoscaler.providers.azure.errors import entra_code, error_of, sdk_error_of
 from autoscaler.providers.base import CredentialsError, ProviderError
 from fabric.config.sites import AzureSite
 
@@ -31,6 +31,9 @@ class Connection:
     Args:
         site: the site's block of the configuration.
         poll_every_s: pause between two looks at an operation, where Azure names none.
+
+    Attributes:
+        clock_ms: Azure's clock with the last ``get``, in Unix milliseconds; 0 before.
     """
 
     def __init__(self, site: AzureSite, poll_every_s: float = POLL_EVERY_S) -> None:
@@ -39,6 +42,7 @@ class Connection:
         self._lock = threading.Lock()
         self._client: Any = None
         self._credential: Any = None
+        self.clock_ms = 0
 
     @property
     def endpoint(self) -> str:
@@ -101,6 +105,7 @@ class Connection:
         def ask(client: Any) -> dict[str, Any]:
             request = HttpRequest("GET", f"{self.endpoint}{path}", params={"api-version": api_version})
             response = client._client.send_request(request)
+            self.clock_ms = reply_time_ms(response.headers) or self.clock_ms
             response.raise_for_status()
             return cast(dict[str, Any], response.json())
 
@@ -164,6 +169,7 @@ def typed(error: Exception, api: str) -> ProviderError:
     response = getattr(error, "response", None)
     if response is None:
         return sdk_error_of(error, api)
+    status = int(getattr(response, "status_code", 0) or 0)
     code, message = "", getattr(error, "message", None) or str(error)
     body = getattr(error, "error", None)
     if body is not None:
@@ -172,7 +178,10 @@ def typed(error: Exception, api: str) -> ProviderError:
         for detail in getattr(body, "details", None) or ():
             if code in ("", "DeploymentFailed", "ResourceDeploymentFailure", "ResourceOperationFailure"):
                 code, message = str(detail.code or code), str(detail.message or message)
-    status = int(getattr(response, "status_code", 0) or 0)
+    code = code or entra_code(message)
+    if status == 412:
+        # A condition of ours: the code's spelling differs between Azure's services.
+        code = "PreconditionFailed"
     return error_of(code, message, status, api, _seconds(response.headers.get("Retry-After")))
 
 

@@ -88,6 +88,8 @@ ERRORS: Mapping[str, type[ProviderError]] = MappingProxyType(
         "OSProvisioningClientError": BadRequestError,
         "VMSizeDoesntSupportSpot": BadRequestError,
         "ScopeLocked": BadRequestError,
+        # There is a machine of that name already; launches look whose it is.
+        "PreconditionFailed": BadRequestError,
         # It is not there.
         "ResourceNotFound": NotFoundError,
         "NotFound": NotFoundError,
@@ -138,6 +140,7 @@ _QUOTA = re.compile(r"quota|exceed(?:s|ed|ing)? (?:the )?(?:approved|maximum|lim
 _FAMILY = re.compile(
     r"(?:approved|exceeding\s+(?:approved\s+)?)\s*([A-Za-z0-9 ]*?(?:Family|Total Regional|LowPriority)[A-Za-z ]*?Cores)"
 )
+_ENTRA = re.compile(r"AADSTS\d+")
 _RESTRICTED = "NotAvailableForSubscription"
 
 
@@ -157,6 +160,9 @@ def error_of(code: str, message: str, status: int, api: str, retry_after_s: floa
     elif code == "SkuNotAvailable" and _RESTRICTED in message:
         # Not sold to this subscription at all: no other hour will do, another size may.
         kind = QuotaError
+    elif code.startswith("AADSTS") and status != 429 and status < 500:
+        # Entra gives no token, whatever status it says it with.
+        kind = CredentialsError
     else:
         kind = ERRORS.get(code) or STATUSES.get(status) or (NetworkError if status >= 500 else ProviderBugError)
     family = _family(message) if kind is QuotaError else f"azure {api}" if kind is ThrottledError else ""
@@ -167,12 +173,30 @@ def sdk_error_of(error: Exception, api: str) -> ProviderError:
     """The typed error of something that the SDK raised by itself."""
     names = [cls.__name__ for cls in type(error).__mro__]
     kind = next((SDK_ERRORS[name] for name in names if name in SDK_ERRORS), None)
+    if kind is CredentialsError and _is_unanswered(error):
+        kind = NetworkError
     if kind is None:
         kind = NetworkError if isinstance(error, OSError) else ProviderBugError
     text = " ".join(str(error).split())
     if "CERTIFICATE_VERIFY_FAILED" in text:
         text += "; name the CA bundle that signs the endpoint under ca: of the site"
-    return kind(f"{api}: {text}", cloud_code=names[0])
+    return kind(f"{api}: {text}", cloud_code=entra_code(text) or names[0])
+
+
+def entra_code(message: str) -> str:
+    """Entra's code in a message of its own; ``""`` if there is none."""
+    told = _ENTRA.search(message)
+    return "" if told is None else told.group()
+
+
+def _is_unanswered(error: BaseException) -> bool:
+    """Whether a sign-in failed because the authority could not be reached: azure-identity calls both the same."""
+    cause = error.__cause__ or error.__context__
+    while cause is not None:
+        if SDK_ERRORS.get(type(cause).__name__) is NetworkError:
+            return True
+        cause = cause.__cause__ or cause.__context__
+    return False
 
 
 def _family(message: str) -> str:

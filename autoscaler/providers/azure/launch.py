@@ -14,8 +14,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from autoscaler.providers.azure.connect import typed
-from autoscaler.providers.azure.machines import WRITE, Machines
+from autoscaler.providers.azure.machines import Machines
 from autoscaler.providers.azure.memory import Memory
+from autoscaler.providers.azure.permissions import WRITE
 from autoscaler.providers.azure.reply import instance_of, is_left_over
 from autoscaler.providers.azure.request import machine, machine_name
 from autoscaler.providers.base import (
@@ -33,7 +34,7 @@ from fabric.config.sites import AzureSite
 WAIT_S = 90.0
 _LOOK_EVERY_S = 0.25
 _AT_ONCE = 16
-_EXISTS = ("PreconditionFailed", "http 412")
+_EXISTS = "PreconditionFailed"
 
 
 @dataclass(slots=True)
@@ -64,6 +65,8 @@ class Launcher:
         self._machines = machines
         self._memory = memory
         self._wait_s = wait_s
+        # Names whose failed machine is being deleted: a machine that ends there is not the launch's.
+        self._cleared: set[str] = set()
 
     def launch(self, specs: Sequence[LaunchSpec]) -> list[Instance | ProviderError]:
         """One result per spec, in their order."""
@@ -85,7 +88,7 @@ class Launcher:
         try:
             launch.operation = self._machines.create(launch.name, machine(self._site, block, launch.spec))
         except ProviderError as error:
-            launch.result = self._there(launch) if error.cloud_code in _EXISTS else _not_missing(error)
+            launch.result = self._there(launch) if error.cloud_code == _EXISTS else _not_missing(error)
 
     def _await(self, launches: Sequence[_Launch]) -> None:
         deadline = time.monotonic() + self._wait_s
@@ -94,19 +97,16 @@ class Launcher:
             pending = [launch for launch in pending if not launch.operation.done()]
             if not pending:
                 return
-            pending[0].operation.wait(min(_LOOK_EVERY_S, max(0.0, deadline - time.monotonic())))
+            # It raises how the operation ended; that is asked of each when all are over.
+            with suppress(Exception):
+                pending[0].operation.wait(min(_LOOK_EVERY_S, max(0.0, deadline - time.monotonic())))
 
     def _settle(self, launch: _Launch) -> None:
         """The result of a launch that Azure accepted."""
         failure = _failure(launch.operation)
-        if failure is not None:
-            launch.result = failure
-            if not isinstance(failure, NetworkError):
-                # Azure keeps the machine that it could not start, with a disk and an interface that cost money.
-                with suppress(ProviderError):
-                    self._machines.delete(launch.name)
-            return
-        launch.result = self._there(launch)
+        if failure is not None and not isinstance(failure, NetworkError):
+            self._clear_away(launch.name)
+        launch.result = failure or self._there(launch)
 
     def _there(self, launch: _Launch) -> Instance | ProviderError:
         """What the name of the launch has: this launch, an earlier one of the same token, or something else."""
@@ -118,26 +118,38 @@ class Launcher:
         except ProviderError as error:
             return _doubt(launch, str(error), error)
         instance = instance_of(found, self._name)
-        if instance.token != launch.spec.token or instance.tags.get(TAG_OFFER) != launch.spec.tags.get(TAG_OFFER):
+        if instance.token != launch.spec.token or instance.tags.get(TAG_OFFER) != launch.spec.offer.offer_id:
             what = (
                 f"a machine {launch.name} exists already, with the token {instance.token!r} and another offer or owner"
             )
-            return BadRequestError(what, cloud_code="PreconditionFailed")
+            return BadRequestError(what, cloud_code=_EXISTS)
         if is_left_over(found) and found.provisioning_state == "Failed":
-            with suppress(ProviderError):
-                self._machines.delete(launch.name)
+            self._clear_away(launch.name)
             return CapacityError(f"{launch.name} could not be started", cloud_code="Failed")
+        if found.provisioning_state == "Deleting" and launch.name in self._cleared:
+            return _doubt(launch, "what an attempt that failed has left is being deleted")
         return instance
+
+    def _clear_away(self, name: str) -> None:
+        """Azure keeps a machine that it could not start, with a disk and an interface that cost money.
+
+        What cannot be deleted now is deleted with the next listing that shows it.
+        """
+        self._cleared.add(name)
+        with suppress(ProviderError):
+            self._machines.delete(name)
 
 
 def _failure(operation: Any) -> ProviderError | None:
-    """Why an operation failed; None if it did not, or is not over."""
+    """Why an operation failed; None if it did not, is not over, or could not be read to its end."""
     if not operation.done():
         return None
     try:
         operation.result()
     except Exception as error:
-        return typed(error, WRITE)
+        # A failed operation is told with success. Any other status refuses the look at it, and says nothing of it.
+        status = getattr(getattr(error, "response", None), "status_code", 0)
+        return typed(error, WRITE) if 200 <= status < 300 else None
     return None
 
 

@@ -8,7 +8,7 @@ from contextlib import suppress
 
 from autoscaler.providers.azure.connect import POLL_EVERY_S, Connection
 from autoscaler.providers.azure.launch import WAIT_S, Launcher
-from autoscaler.providers.azure.machines import Machines
+from autoscaler.providers.azure.machines import VIEW_EVERY_S, Machines
 from autoscaler.providers.azure.memory import Memory
 from autoscaler.providers.azure.preflight import Preflight
 from autoscaler.providers.azure.reply import instance_of, is_left_over
@@ -44,15 +44,22 @@ class AzureProvider:
         owner: value of the owner tag.
         wait_s: longest wait for what comes of a launch, in seconds.
         poll_every_s: pause between two looks at an operation, where Azure names none.
+        view_every_s: seconds between two looks at whether a running machine still runs.
     """
 
     def __init__(
-        self, name: str, site: AzureSite, owner: str, wait_s: float = WAIT_S, poll_every_s: float = POLL_EVERY_S
+        self,
+        name: str,
+        site: AzureSite,
+        owner: str,
+        wait_s: float = WAIT_S,
+        poll_every_s: float = POLL_EVERY_S,
+        view_every_s: float = VIEW_EVERY_S,
     ) -> None:
         self._name = name
         self._site = site
         connection = Connection(site, poll_every_s)
-        self._machines = Machines(site, owner, connection)
+        self._machines = Machines(site, owner, connection, view_every_s)
         self._memory = Memory()
         self._launcher = Launcher(name, site, self._machines, self._memory, wait_s)
         self._preflight = Preflight(site, connection, self._machines)

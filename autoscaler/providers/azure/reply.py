@@ -42,13 +42,19 @@ def instance_of(machine: Any, site: str) -> Instance:
     )
 
 
+def is_running(machine: Any) -> bool:
+    """Whether a machine's instance view says that it runs."""
+    return _power(machine) == "PowerState/running"
+
+
 def is_left_over(machine: Any) -> bool:
     """Whether a machine will never run (again) and nobody has asked for its end: it is deleted on sight."""
     if machine.provisioning_state == "Deleting":
         return False
     power = _power(machine)
     if machine.provisioning_state == "Failed":
-        return power not in ("PowerState/running", "PowerState/starting")
+        # One whose later update failed runs all the same; without a view nobody knows.
+        return machine.instance_view is not None and power not in ("PowerState/running", "PowerState/starting")
     return power in ("PowerState/stopped", "PowerState/deallocated")
 
 

@@ -28,6 +28,11 @@ _GALLERY = re.compile(r"/(?:sharedGalleries|communityGalleries)/", re.IGNORECASE
 _GIB = 1024**3
 
 
+def is_shared(image: str) -> bool:
+    """Whether an image is one of a gallery that others share: no resource of ours that could be looked at."""
+    return _GALLERY.search(image) is not None
+
+
 def machine_name(token: str) -> str:
     """The name of a launch's machine: the same for the same token, so that a second launch finds the first.
 
@@ -59,9 +64,6 @@ def machine(site: AzureSite, block: AzureNodeType, spec: LaunchSpec) -> dict[str
     }
     if spec.offer.market is Market.SPOT:
         properties |= {"priority": "Spot", "evictionPolicy": "Delete", "billingProfile": {"maxPrice": -1}}
-        properties["scheduledEventsProfile"] = {
-            "terminateNotificationProfile": {"enable": True, "notBeforeTimeout": "PT5M"}
-        }
     elif block.reservation is not None:
         properties["capacityReservation"] = {"capacityReservationGroup": {"id": block.reservation}}
     body: dict[str, Any] = {"location": site.region, "tags": {**site.tags, **spec.tags}, "properties": properties}
@@ -74,7 +76,7 @@ def _image(image: str) -> dict[str, str]:
     if image == "ubuntu":
         return dict(UBUNTU)
     if image.startswith("/"):
-        if _GALLERY.search(image):
+        if is_shared(image):
             kind = "communityGalleryImageId" if "communitygalleries" in image.lower() else "sharedGalleryImageId"
             return {kind: image}
         return {"id": image}
