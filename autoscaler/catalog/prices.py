@@ -16,6 +16,8 @@ from fabric.model.money import MicroUSD, usd
 
 GIB = 1024**3
 FORMAT = 1
+# Spot prices move within hours and on-demand prices within months; after this, a person should look.
+STALE_AFTER_DAYS = 30
 
 
 class PriceFileError(ValueError):
@@ -82,6 +84,11 @@ class PriceFile:
     def age_days(self, today: date) -> int:
         """Whole days since the prices were read."""
         return (today - self.date).days
+
+    def staleness(self, today: date) -> str:
+        """Why a person should look at this file, as a sentence; ``""`` while it is young enough."""
+        age = self.age_days(today)
+        return f"the {self.cloud} prices are of {self.date}, {age} days old" if age > STALE_AFTER_DAYS else ""
 
 
 def parse(text: str) -> PriceFile:

@@ -57,7 +57,7 @@ def price_in(block: PriceBlock, market: Market) -> MicroUSD | None:
 
 
 def _filled(block: CloudNodeType, site: CloudSite, file: PriceFile | None) -> CloudNodeType:
-    name = _sold_as(block)
+    name = sold_as(block)
     shape = None if file is None else file.shapes.get(name)
     listed = None if file is None else file.price(site.region, name)
     update: dict[str, object] = {}
@@ -71,7 +71,7 @@ def _filled(block: CloudNodeType, site: CloudSite, file: PriceFile | None) -> Cl
     return block.model_copy(update=update)
 
 
-def _sold_as(block: CloudNodeType) -> str:
+def sold_as(block: CloudNodeType) -> str:
     """The name in the price files: Google sells some GPUs apart from the machine, and both together have one price."""
     if isinstance(block, GcpNodeType) and block.accelerator:
         return f"{block.instance_type}+{block.accelerators or 1}x{block.accelerator}"
@@ -94,7 +94,7 @@ def _price(listed: Listed, discount: str | None) -> PriceBlock:
 
 
 def _did_you_mean(block: CloudNodeType, file: PriceFile | None) -> str:
-    near = get_close_matches(_sold_as(block), file.shapes if file else (), n=1)
+    near = get_close_matches(sold_as(block), file.shapes if file else (), n=1)
     if near:
         return f"did you mean {near[0]}? Otherwise say gpus, cpus, memory and price yourself"
     return "say gpus, gpu, cpus, memory and price yourself; fabric prices lists what is known"
