@@ -7,8 +7,9 @@ is started beside it, and single submissions to its own Jobs API are timed after
 
 * latency: one submission after the other, with a new connection each, as the command line makes them;
 * throughput: 64 clients that submit as fast as they are answered;
-* pollers: the same while that many clients ask for the status of a job once a second each, as ``ray job`` does. They
-  are a process of their own.
+* pollers: both again while that many clients ask for the status of a job once a second each, as ``ray job`` does. They
+  are a process of their own, and take processor time from the clients and the gateway wherever they ask. How much that
+  is shows a control: the same pollers asking a bare server that has nothing to do with the gateway.
 """
 
 from __future__ import annotations
@@ -19,12 +20,16 @@ import multiprocessing
 import statistics
 import sys
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from multiprocessing.synchronize import Event as Flag
 
 import aiohttp
+from aiohttp import web
 
 from tests.conftest import wait_until
 from tests.fabrics import Fabric
+from tests.sandboxes import unused_port
 
 _CLIENTS = 64
 _OPEN = "access: {requests_per_second: 100000, requests_burst: 100000}"
@@ -50,7 +55,10 @@ def main() -> int:
             _latency("Ray", f"http://127.0.0.1:{fabric.ports['dashboard']}", fabric.token_path.read_text().strip(), 20)
         alone = asyncio.run(_throughput(ours, token, options.jobs))
         print(f"throughput: {alone:.0f} durable submissions/s from {_CLIENTS} clients")
-        _with_pollers(ours, token, options.jobs, options.pollers, alone)
+        with _bare_server() as bare, _pollers(bare, token, options.pollers, "x"):
+            _beside("pollers of a bare server (control)", ours, token, options.jobs, alone)
+        with _pollers(ours, token, options.pollers, _submit(ours, token)):
+            _beside("pollers of the gateway", ours, token, options.jobs, alone)
     finally:
         fabric.close()
     return 0
@@ -102,22 +110,37 @@ async def _throughput(url: str, token: str, jobs: int) -> float:
         return jobs / (time.perf_counter() - begun)
 
 
-def _with_pollers(url: str, token: str, jobs: int, pollers: int, alone: float) -> None:
+def _beside(what: str, url: str, token: str, jobs: int, alone: float) -> None:
+    _latency(f"gateway, {what}", url, token, 200)
+    beside = asyncio.run(_throughput(url, token, jobs))
+    print(f"throughput, {what}: {beside:.0f} submissions/s, {beside / alone:.0%} of that alone")
+
+
+def _submit(url: str, token: str) -> str:
+    async def one() -> str:
+        async with _session(url, token) as session, session.post("/api/jobs/", json=_JOB) as answer:
+            return (await answer.json())["submission_id"]
+
+    return asyncio.run(one())
+
+
+@contextmanager
+def _pollers(url: str, token: str, count: int, job: str) -> Iterator[None]:
+    """Clients that ask for a job once a second each."""
     ready, stop = multiprocessing.Event(), multiprocessing.Event()
     asked = multiprocessing.Value("l", 0)
-    process = multiprocessing.Process(target=_poll, args=(url, token, pollers, ready, stop, asked))
+    process = multiprocessing.Process(target=_poll, args=(url, token, count, job, ready, stop, asked))
     process.start()
     ready.wait(60)
     begun, before = time.perf_counter(), asked.value
-    beside = asyncio.run(_throughput(url, token, jobs))
-    rate = (asked.value - before) / (time.perf_counter() - begun)
+    yield
+    print(f"  answers to {count} pollers meanwhile: {(asked.value - before) / (time.perf_counter() - begun):.0f}/s")
     stop.set()
     process.join()
-    print(f"with {pollers} pollers ({rate:.0f} answers/s to them): {beside:.0f} submissions/s, {beside / alone:.0%}")
 
 
-def _poll(url: str, token: str, pollers: int, ready: Flag, stop: Flag, asked: object) -> None:
-    async def poller(session: aiohttp.ClientSession, job: str, first: float) -> None:
+def _poll(url: str, token: str, count: int, job: str, ready: Flag, stop: Flag, asked: object) -> None:
+    async def poller(session: aiohttp.ClientSession, first: float) -> None:
         await asyncio.sleep(first)
         while not stop.is_set():
             begun = time.perf_counter()
@@ -129,12 +152,36 @@ def _poll(url: str, token: str, pollers: int, ready: Flag, stop: Flag, asked: ob
 
     async def run() -> None:
         async with _session(url, token) as session:
-            async with session.post("/api/jobs/", json=_JOB) as answer:
-                job = (await answer.json())["submission_id"]
-            tasks = [asyncio.create_task(poller(session, job, number / pollers)) for number in range(pollers)]
+            tasks = [asyncio.create_task(poller(session, number / count)) for number in range(count)]
             await asyncio.sleep(1.5)
             ready.set()
             await asyncio.gather(*tasks)
+
+    asyncio.run(run())
+
+
+@contextmanager
+def _bare_server() -> Iterator[str]:
+    """A server that answers everything with an empty object."""
+    port = unused_port()
+    process = multiprocessing.Process(target=_serve_bare, args=(port,))
+    process.start()
+    url = f"http://127.0.0.1:{port}"
+    wait_until(lambda: _answers(url, ""), 30, "the bare server")
+    yield url
+    process.terminate()
+    process.join()
+
+
+def _serve_bare(port: int) -> None:
+    async def answer(_request: web.BaseRequest) -> web.Response:
+        return web.json_response({})
+
+    async def run() -> None:
+        runner = web.ServerRunner(web.Server(answer))
+        await runner.setup()
+        await web.TCPSite(runner, "127.0.0.1", port).start()
+        await asyncio.Event().wait()
 
     asyncio.run(run())
 
