@@ -7,7 +7,8 @@ from collections import OrderedDict
 from collections.abc import Iterable
 from dataclasses import replace
 
-from autoscaler.providers.base import Instance, InstanceState
+from autoscaler.providers.base import TAG_OFFER, Instance, InstanceState
+from fabric.model.nodes import Market
 
 MOST = 2_000
 
@@ -24,15 +25,14 @@ class Memory:
         self._seen: OrderedDict[str, Instance] = OrderedDict()
         self._asked: set[str] = set()
 
-    def saw(self, instances: Iterable[Instance]) -> None:
-        """Note living machines."""
+    def saw(self, instances: Iterable[Instance]) -> list[Instance]:
+        """Note living machines; the same ones, those that are ending with the reason for which they began to."""
         with self._lock:
-            for instance in instances:
-                self._seen[instance.instance_id] = instance
-                self._seen.move_to_end(instance.instance_id)
+            noted = [self._note(instance) for instance in instances]
             while len(self._seen) > MOST:
                 old, _ = self._seen.popitem(last=False)
                 self._asked.discard(old)
+            return noted
 
     def asked_to_end(self, name: str) -> None:
         """Note that somebody asked for the end of a machine."""
@@ -55,9 +55,25 @@ class Memory:
             before = self._seen.get(name)
             if before is None or before.state is InstanceState.ENDED:
                 return
-            reason = before.reason or ("user" if name in self._asked else "gone")
             ended_at_ms = max(at_ms, before.launched_at_ms)
+            reason = self._why(before)
             self._seen[name] = replace(before, state=InstanceState.ENDED, ended_at_ms=ended_at_ms, reason=reason)
+
+    def _note(self, instance: Instance) -> Instance:
+        if instance.state is InstanceState.ENDING:
+            before = self._seen.get(instance.instance_id, instance)
+            instance = replace(instance, reason=self._why(before if before.reason else instance))
+        self._seen[instance.instance_id] = instance
+        self._seen.move_to_end(instance.instance_id)
+        return instance
+
+    def _why(self, instance: Instance) -> str:
+        """Why a machine ends: Azure does not tell an eviction from anybody's delete."""
+        if instance.reason not in ("", "user"):
+            return instance.reason
+        if instance.instance_id in self._asked or not instance.tags.get(TAG_OFFER, "").endswith(f"/{Market.SPOT}"):
+            return "user"
+        return "spot reclaim"
 
     def all_ended(self) -> list[Instance]:
         """Machines that have ended, as far as is remembered."""

@@ -94,8 +94,7 @@ class AzureProvider:
                 listed[name] = instance_of(self._machines.get(name), self._name)
             except NotFoundError:
                 self._memory.gone(name, self._machines.clock_ms)
-        self._memory.saw(listed.values())
-        return [*listed.values(), *self._memory.all_ended()]
+        return [*self._memory.saw(listed.values()), *self._memory.all_ended()]
 
     def terminate(self, instance_ids: Sequence[str]) -> Mapping[str, ProviderError | None]:
         """See ``Provider.terminate``; the ids are names."""

@@ -118,6 +118,10 @@ class Compute:
             operation["_nothing"] = True
         else:
             self.state["machines"][name]["properties"]["provisioningState"] = "Deleting"
+            for other in self.state["operations"].values():
+                # What is being made is given up at once.
+                if other["_machine"] == name and other["_kind"] == "create":
+                    other["_due"] = min(other["_due"], self.clock())
         return 202, None, self._links(operation)
 
     def _operations_get(self, call: Call) -> Reply:
