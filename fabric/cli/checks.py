@@ -20,6 +20,7 @@ from urllib.error import HTTPError
 from fabric.cli.context import Context, local_opener
 from fabric.cli.made_for import made_for
 from fabric.cli.ports import gateway_url
+from fabric.cli.price_age import stale_prices
 
 OK, WARN, FAIL = "ok", "warn", "fail"
 
@@ -82,6 +83,15 @@ def import_name(_context: Context) -> Iterator[Finding]:
 def configuration(context: Context) -> Iterator[Finding]:
     """The configuration is good; its rules know also how long Ray's socket paths may be."""
     yield Finding("configuration", OK, f"{context.config_path} is good: {len(context.config.sites)} sites")
+
+
+def prices(context: Context) -> Iterator[Finding]:
+    """The price files of the clouds in use are young enough to spend money by."""
+    for cloud, stale in stale_prices(context.config, context.state_dir):
+        remedy = f"Get newer ones: fabric prices {'refresh' if cloud == 'azure' else f'import --cloud {cloud}'}"
+        yield Finding(
+            "prices", WARN if stale else OK, stale or f"the {cloud} prices are young", remedy if stale else ""
+        )
 
 
 def secrets(context: Context) -> Iterator[Finding]:
@@ -163,6 +173,7 @@ CHECKS: tuple[Check, ...] = (
     versions,
     import_name,
     configuration,
+    prices,
     secrets,
     clocks,
     disk,

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 _CLOUDS = click.Choice(["aws", "gcp", "azure"])
 
 
-@click.group(invoke_without_command=True)
+@click.group(invoke_without_command=True, short_help="List prices of cloud shapes; refresh or import them.")
 @click.option("--cloud", type=_CLOUDS, help="Only this cloud.")
 @click.option("--region", help="Only this region.")
 @click.option("--gpu", help="Only shapes with this GPU, for example L4; none for shapes without one.")

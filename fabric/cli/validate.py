@@ -36,12 +36,24 @@ def validate(file: Path | None, as_json: bool) -> None:
             click.echo(str(loaded))
             click.echo(f"{path}: {_count(len(loaded.items), 'problem')}", err=True)
         raise click.exceptions.Exit(Exit.NO)
+    warnings = _warnings(loaded)
     if as_json:
-        click.echo(json.dumps({"file": str(path), "ok": True, "problems": [], "summary": _facts(loaded)}, indent=2))
+        said = {"file": str(path), "ok": True, "problems": [], "warnings": warnings, "summary": _facts(loaded)}
+        click.echo(json.dumps(said, indent=2))
     else:
         click.echo(f"{path} is good.")
         for line in _summary(loaded):
             click.echo(f"  {line}")
+        for warning in warnings:
+            click.echo(f"  warning: {warning}")
+
+
+def _warnings(config: Config) -> list[str]:
+    """What does not make the file wrong, but should be looked at."""
+    from fabric.cli.price_age import stale_prices
+
+    old = [stale for _, stale in stale_prices(config, Path(config.fabric.state)) if stale]
+    return [f"{stale}; docs/reference/prices.md says how to get newer ones" for stale in old]
 
 
 def _default_file() -> Path:
