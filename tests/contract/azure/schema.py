@@ -101,11 +101,11 @@ class _Judge:
         if not isinstance(value, dict):
             yield f"{where}: {value!r} is not an object"
             return
-        rest = spec.get("additionalProperties")
+        rest: Mapping[str, str] = spec.get("additionalProperties", {})
         for key, item in value.items():
             known = spec["properties"].get(key)
             is_resource = "type" in spec["properties"]
-            if (known is None and rest is None) or (key == _IN_ADDRESS and is_resource):
+            if (known is None and not rest) or (key == _IN_ADDRESS and is_resource):
                 yield f"{where}: there is no property {key!r}"
             elif known is None:
                 yield from self.complaints(_to(rest), item, f"{where}.{key}")
