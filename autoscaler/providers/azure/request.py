@@ -59,7 +59,7 @@ def machine(site: AzureSite, block: AzureNodeType, spec: LaunchSpec) -> dict[str
             "networkApiVersion": NETWORK_API_VERSION,
             "networkInterfaceConfigurations": [_interface(site, spec)],
         },
-        "securityProfile": _security(),
+        "securityProfile": _security(block),
         "diagnosticsProfile": {"bootDiagnostics": {"enabled": True}},
     }
     if spec.offer.market is Market.SPOT:
@@ -162,5 +162,7 @@ def _interface(site: AzureSite, spec: LaunchSpec) -> dict[str, Any]:
     return {"name": f"{machine_name(spec.token)}-nic", "properties": properties, "tags": {**site.tags, **spec.tags}}
 
 
-def _security() -> dict[str, Any]:
-    return {"securityType": "TrustedLaunch", "uefiSettings": {"secureBootEnabled": True, "vTpmEnabled": True}}
+def _security(block: AzureNodeType) -> dict[str, Any]:
+    # Secure boot refuses unsigned drivers, and the driver of a GPU on Ubuntu is built on the machine.
+    settings = {"secureBootEnabled": not block.gpus, "vTpmEnabled": True}
+    return {"securityType": "TrustedLaunch", "uefiSettings": settings}
