@@ -63,6 +63,7 @@ class Book:
         self._records: dict[str, InstanceRecord] = {}
         self._live: dict[str, InstanceRecord] = {}
         self._refusals: dict[str, Refusals] = {}
+        self._families: dict[tuple[str, str], set[str]] = {}
         self._stops: dict[str, Stop] = {}
         self._home: dict[str, HomeState] = {}
         self._decision: Entry | None = None
@@ -164,10 +165,21 @@ class Book:
         if error in _CAPACITY:
             known = self._refusals.get(offer)
             again = known is not None and entry.at - known.at > _SAME_REFUSAL_S
-            self._refusals[offer] = Refusals((known.count if known else 1) + (1 if again else 0), entry.at)
+            refusal = Refusals((known.count if known else 1) + (1 if again else 0), entry.at)
+            for one in self._sharing(entry, offer, record):
+                self._refusals[one] = refusal
         elif record is not None and error in _STOPS_SITE | _STOPS_TYPE:
             stopped = record.site if error in _STOPS_SITE else record.node_type
             self._stops[stopped] = Stop(entry.at, error, str(entry.data.get("message", "")))
+
+    def _sharing(self, entry: Entry, offer: str, record: InstanceRecord | None) -> set[str]:
+        """The offer, and every other that the same site ever refused for the quota of the same family."""
+        family = str(entry.data.get("family") or "")
+        if not family or record is None:
+            return {offer}
+        members = self._families.setdefault((record.site, family), set())
+        members.add(offer)
+        return members
 
     def _accepted(self, token: str) -> None:
         record = self._records.get(token)

@@ -273,6 +273,8 @@ class Buyer:
         """What to write of a refusal. Credentials, bad requests and bugs give the berth up: they never fail over."""
         token, offer = attempt.order.token, attempt.offer
         refusal = {"token": token, "offer": offer.offer_id, "error": error.code, "message": str(error)}
+        if isinstance(error, QuotaError) and error.family:
+            refusal["family"] = error.family
         drafts = [Draft(Event.LAUNCH_REFUSED, refusal)]
         if isinstance(error, ProviderBugError):
             # The provider does not know what it did: whatever appears under this token is to be ended.
