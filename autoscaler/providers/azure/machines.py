@@ -76,6 +76,8 @@ class Machines:
             lambda client: list(client.virtual_machines.list(self._group, raw_response_hook=self._note_clock)),
         )
         ours = [one for one in everything if one.tags and one.tags.get(TAG_OWNER) == self._owner]
+        for gone in self._ran.keys() - {str(one.name) for one in ours}:
+            self._ran.pop(gone, None)
         if not ours:
             return []
         with ThreadPoolExecutor(min(_AT_ONCE, len(ours)), thread_name_prefix="azure-view") as pool:
