@@ -163,9 +163,8 @@ class AzureNodeType(CloudNodeType):
 class CloudNetwork(Block):
     """How a cloud's instances reach the fabric."""
 
-    mode: Literal["direct", "wireguard"] = Field(
-        default="direct",
-        description="`direct`: routed already, as by a VPN; `wireguard`: the instance dials in, with a key per launch",
+    mode: Literal["direct"] = Field(
+        default="direct", description="`direct`: addresses are routed both ways already, as by a VPN"
     )
     subnet: CloudText | None = Field(default=None, description="subnet of the instances; left out: the cloud's default")
     subnets: dict[Name, CloudText] = Field(default={}, description="subnet by zone, where each zone has its own")
@@ -194,7 +193,8 @@ class CloudSiteBlock(Block):
         default=None, description="credentials file in the cloud's own format; left out: the cloud's own chain"
     )
     image: CloudText = Field(
-        description="image of the instances: an id or full name; `ubuntu` installs on stock Ubuntu"
+        description="image of the instances, with the cluster's Python, Ray and the fabric on it: an id or full name; "
+        "`ubuntu` is the cloud's stock image, which has none of them"
     )
     network: CloudNetwork = Field(default=CloudNetwork(), description="how instances are connected")
     discount: Percent | None = Field(default=None, description="your discount on listed on-demand prices")

@@ -21,7 +21,7 @@ class Event(StrEnum):
     LAUNCH_INTENDED = "launch.intended"  # token, site, node_type, offer, zone, market, per_hour, minimum_seconds,
     # ticket_sha256, ticket_expires_at, join_by, request_id, labels{}
     LAUNCH_ACCEPTED = "launch.accepted"  # token, instance, site, launched_at_ms
-    LAUNCH_REFUSED = "launch.refused"  # token, offer, error, message; family (of a quota)
+    LAUNCH_REFUSED = "launch.refused"  # token, offer, error, message, family (of a quota)
     LAUNCH_CANCELLED = "launch.cancelled"  # token, cause
     NODE_JOINED = "node.joined"  # token, site, node_type, python, ray, nonce_sha256, lease_until
     JOIN_REFUSED = "join.refused"  # ticket_sha256, reason, sentence, peer
