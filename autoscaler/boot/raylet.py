@@ -181,6 +181,9 @@ def start_command(settings: Settings, joined: Joined) -> list[str]:
     """The `ray start` of this node; it holds no secret."""
     resources = dict(settings.resources)
     command = [*_GUARDED_START, f"--address={joined.ray_address}", "--block", f"--temp-dir={settings.session_root}"]
+    # Any free port: of several nodes on one machine only one gets the port Ray would choose, and the others stay
+    # without the service that hands out the logs of drivers. Ray tells the head which it became.
+    command.append("--dashboard-agent-listen-port=0")
     for flag, name in (("--num-cpus", "CPU"), ("--num-gpus", "GPU"), ("--memory", "memory")):
         command.append(f"{flag}={int(resources.pop(name, 0))}")
     if resources:

@@ -16,6 +16,7 @@ from ray.scripts import scripts
 
 WORKER = str(Path(__file__).with_name("worker.py"))
 ENVIRONMENTS = str(Path(__file__).with_name("environments.py"))
+OWN_NODE = str(Path(__file__).with_name("own_node.py"))
 _PRIVATE = Path(services.__file__).parent
 # What Ray starts, what has to stand in its place, and whether Ray may leave it out.
 _REPLACED = (
@@ -23,6 +24,7 @@ _REPLACED = (
     ("--java_worker_command=", str(_PRIVATE / "workers" / "setup_worker.py"), WORKER, True),
     ("--cpp_worker_command=", str(_PRIVATE / "workers" / "setup_worker.py"), WORKER, True),
     ("--runtime_env_agent_command=", str(_PRIVATE / "runtime_env" / "agent" / "main.py"), ENVIRONMENTS, False),
+    ("--dashboard_agent_command=", str(_PRIVATE.parent / "dashboard" / "agent.py"), OWN_NODE, True),
 )
 # Worker processes that may be starting at once. Denied ones hold their place for a while, and others must not wait.
 _STARTING = "--maximum_startup_concurrency="

@@ -16,7 +16,7 @@ import pytest
 from autoscaler.boot.guard import SOCKET, Guard, Verdicts, stands_before
 from autoscaler.boot.link import GatewayLink
 from autoscaler.ray.guard import ask
-from autoscaler.ray.guard.start import ENVIRONMENTS, WORKER, NoGuardError, guarded
+from autoscaler.ray.guard.start import ENVIRONMENTS, OWN_NODE, WORKER, NoGuardError, guarded
 from fabric.config.schema import Config
 from fabric.sovereignty.badge import BADGE
 from tests.conftest import wait_until
@@ -225,6 +225,7 @@ RAYLET = [
     "--java_worker_command=",
     f"--cpp_worker_command=/usr/bin/python {PRIVATE}/workers/setup_worker.py default_worker",
     f"--runtime_env_agent_command=/usr/bin/python -u {PRIVATE}/runtime_env/agent/main.py --node-id=1",
+    f"--dashboard_agent_command=/usr/bin/python -u {PRIVATE.parent}/dashboard/agent.py --node-id=1",
     "--maximum_startup_concurrency=2",
 ]
 
@@ -235,6 +236,7 @@ def test_whatever_the_raylet_starts_for_a_job_passes_the_guard() -> None:
     assert stands_before(command)
     assert sum(WORKER in argument for argument in command) == 2
     assert sum(ENVIRONMENTS in argument for argument in command) == 1
+    assert sum(OWN_NODE in argument for argument in command) == 1
     assert not any("setup_worker.py" in argument or "agent/main.py" in argument for argument in command)
 
 
