@@ -41,6 +41,9 @@ ORPHANS_LIVE_S = 70.0
 _TRIED_AGAIN = frozenset({AttemptEnd.LOST, AttemptEnd.RECLAIMED, AttemptEnd.PREEMPTED})
 _COUNTED = frozenset({AttemptEnd.LOST, AttemptEnd.RECLAIMED})
 RESTARTABLE = "fabric.restartable"
+# Attempts in a row that are lost before any of the user's code ran, the last one with its machines there: what keeps it
+# from starting, such as files of the job that hide a module of ours, is there the next time as well.
+MOST_FALSE_STARTS = 5
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,7 +131,8 @@ def retry_at(record: JobRecord, attempt: Attempt, fate: Fate, queue: QueueBlock,
 
     Losing a machine is tried again for every job that does not say ``fabric.restartable: false``, because with Ray
     as it is the user would do just that. What gave way, and what never started, does not count against
-    ``queue.retries``.
+    ``queue.retries``; what never started ``MOST_FALSE_STARTS`` times in a row, with its
+    machines there, is given up.
     """
     if fate.end not in _TRIED_AGAIN or record.stop_asked_by:
         return None
@@ -137,11 +141,31 @@ def retry_at(record: JobRecord, attempt: Attempt, fate: Fate, queue: QueueBlock,
         return None
     if fate.end is AttemptEnd.PREEMPTED:
         return now + fate.wait_s
+    if _cannot_start(record, attempt, fate):
+        return None
     earlier = [one for one in record.attempts if one.end in _COUNTED]
     if ran and sum(one.started_at is not None for one in earlier) >= queue.retries:
         return None
     pause = min(queue.backoff * 2.0 ** min(len(earlier), 30), queue.backoff_max)
     return now + max(pause, fate.wait_s)
+
+
+def _cannot_start(record: JobRecord, attempt: Attempt, fate: Fate) -> bool:
+    """Whether this is the last of several attempts in a row that never started, and its machines are there."""
+    if attempt.started_at is not None or not _false_start(fate):
+        return False
+    row = 1
+    for one in reversed(record.attempts):
+        if one.number >= attempt.number or one.end is AttemptEnd.PREEMPTED:
+            continue
+        if one.started_at is not None or one.end is not AttemptEnd.LOST:
+            break
+        row += 1
+    return row >= MOST_FALSE_STARTS
+
+
+def _false_start(fate: Fate) -> bool:
+    return fate.end is AttemptEnd.LOST and fate.cause.upper() in _NOT_THE_JOBS_DOING
 
 
 def may_restart(record: JobRecord) -> bool:
@@ -162,6 +186,12 @@ def last_words(fate: Fate, record: JobRecord) -> str:
     """The message that stays with a job that is not tried again."""
     if fate.end not in _COUNTED or record.stop_asked_by:
         return fate.message
+    attempt = record.attempt
+    if attempt is not None and _cannot_start(record, attempt, fate):
+        return (
+            f"{fate.message} It is not tried again: Ray could not start it {MOST_FALSE_STARTS} times in a row. "
+            "Look for what its files or its runtime_env change in the processes that Ray starts."
+        )
     if not may_restart(record):
         return f"{fate.message} It is not tried again: its metadata says {RESTARTABLE}: false."
     tries = sum(one.end in _COUNTED for one in record.attempts) + 1

@@ -93,6 +93,19 @@ def test_what_never_started_and_what_gave_way_counts_for_nothing() -> None:
     assert retry_at(record(), ATTEMPT, Fate(AttemptEnd.PREEMPTED, "preempted", ""), QUEUE, NOW) == NOW
 
 
+def test_a_job_that_ray_cannot_start_on_machines_that_are_there_is_given_up_after_a_few_pauses() -> None:
+    false_start = Fate(AttemptEnd.LOST, "job_supervisor_actor_died", "The driver did not start.")
+    tries = [replace(ATTEMPT, number=number, end=AttemptEnd.LOST, started_at=None) for number in range(1, 5)]
+    fourth, fifth = replace(tries[3], end=None), replace(ATTEMPT, number=5, started_at=None)
+    assert retry_at(record(*tries[:3], fourth), fourth, false_start, QUEUE, NOW) == NOW + 60
+    given_up = record(*tries, fifth)
+    assert retry_at(given_up, fifth, false_start, QUEUE, NOW) is None
+    assert "could not start it 5 times in a row" in last_words(false_start, given_up)
+    assert retry_at(given_up, fifth, LOST, QUEUE, NOW) is not None, "a machine that was lost is nobody's fault"
+    ran = [*tries[:2], replace(tries[2], started_at=NOW), tries[3]]
+    assert retry_at(record(*ran, fifth), fifth, false_start, QUEUE, NOW) is not None, "it has started in between"
+
+
 def test_a_job_that_says_it_must_not_be_restarted_is_not_once_its_code_may_have_run() -> None:
     job = record(restartable="false")
     assert retry_at(job, ATTEMPT, LOST, QUEUE, NOW) is None
